@@ -1,0 +1,56 @@
+# Every target sets up what it needs: Python >= 3.10 and make are enough.
+PYTHON ?= python3
+VENV ?= .venv
+REQUIREMENTS ?= requirements/dev.txt
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(subst /,-,$(REQUIREMENTS))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test soak lint format requirements clean
+
+help: ## Show every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make the virtual environment with everything below
+
+$(READY): $(REQUIREMENTS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "The venv module is incomplete; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing $(REQUIREMENTS) into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(REQUIREMENTS)
+	@touch $@
+
+demo: setup ## Show the main job once on real input, check it, and end
+	@$(BIN)/python -m demo once
+
+serve: setup ## The same with a home page on localhost, until Ctrl-C
+	@$(BIN)/python -m demo serve
+
+test: setup ## Run the tests, on servers that they start themselves
+	@$(BIN)/python -m tests $(ARGS)
+
+soak: setup ## Writers, workers and servers under random killing, then the oracle; about ten minutes
+	@$(BIN)/python -m tests.endurance.soak $(ARGS)
+
+lint: setup ## Formatting, lint, types and import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
+
+format: setup ## Rewrite the code as the linter wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+requirements: setup ## Compile the pinned requirements anew
+	@$(BIN)/python -m pip install --quiet uv
+	@for name in dev oldest; do \
+	  flags=$$([ $$name = dev ] && echo --universal); \
+	  $(BIN)/uv pip compile --quiet --upgrade $$flags --python-version 3.10 --no-emit-index-url --no-emit-find-links \
+	    --no-annotate --custom-compile-command "make requirements" requirements/$$name.in -o requirements/$$name.txt; \
+	done
+
+clean: ## Remove what the other targets made
+	@rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

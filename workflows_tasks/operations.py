@@ -1,0 +1,156 @@
+"""What an operator asks for, as values: ``manage.py recent_workflows`` prints them, metrics export them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.db import connections
+
+from workflows_tasks import conf, events, flush, inbox, reads, repair, truth
+from workflows_tasks.errors import InvalidArgument
+from workflows_tasks.host import host
+from workflows_tasks.ids import encode
+from workflows_tasks.models import WorkspaceRecentWorkflow
+from workflows_tasks.sql.fragments import EVERYWHERE, Workspaces
+
+COUNTED_UP_TO = 100_000
+"""Tables estimated to have more rows than this are not counted, which would take seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The pipeline at this moment. Ages and times in seconds."""
+
+    shards: list[inbox.ShardStatus]
+    rows: int
+    rows_are_estimated: bool
+    visible_p50_s: float | None
+    visible_p99_s: float | None
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """Counters and histograms of all shards together."""
+        return events.merged(shard.stats for shard in self.shards)
+
+    def as_json(self) -> dict[str, Any]:
+        counters = {name: self.stats.get(name, 0) for name in events.COUNTERS}
+        shards = [{k: v for k, v in asdict(shard).items() if k != "stats"} for shard in self.shards]
+        return {
+            "pending": sum(shard.pending for shard in self.shards),
+            "oldest_pending_s": max((s.oldest_pending_s or 0 for s in self.shards), default=0),
+            "claims": sum(shard.claims for shard in self.shards),
+            "aside": sum(shard.aside for shard in self.shards),
+            "rows": self.rows,
+            "rows_are_estimated": self.rows_are_estimated,
+            "visible_p50_s": self.visible_p50_s,
+            "visible_p99_s": self.visible_p99_s,
+            "counters": counters,
+            "shards": shards,
+        }
+
+
+def status() -> Status:
+    """Read every shard and the table's size.
+
+    Raises:
+        InboxUnavailable: Redis does not answer.
+    """
+    shards = inbox.status()
+    visible = events.histogram(events.merged(shard.stats for shard in shards), "commit_to_visible")
+    rows, estimated = _rows()
+    return Status(
+        shards=shards,
+        rows=rows,
+        rows_are_estimated=estimated,
+        visible_p50_s=events.quantile_s(visible, 0.50),
+        visible_p99_s=events.quantile_s(visible, 0.99),
+    )
+
+
+def _rows() -> tuple[int, bool]:
+    with connections[host().database].cursor() as cursor:
+        cursor.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [WorkspaceRecentWorkflow._meta.db_table]
+        )
+        estimate = cursor.fetchone()[0]
+    if estimate > COUNTED_UP_TO:
+        return estimate, True
+    return WorkspaceRecentWorkflow.objects.using(host().database).count(), False
+
+
+def pending() -> int:
+    """Run ids that wait in all shards."""
+    return sum(shard.pending for shard in inbox.status())
+
+
+def aside() -> dict[str, str]:
+    """Run ids that were set aside, each with the reason."""
+    return {run: why["why"] for shard in range(conf.settings().shards) for run, why in inbox.aside(shard).items()}
+
+
+def retry_aside() -> int:
+    """Put everything that was set aside back into the inbox; returns how many run ids."""
+    return sum(inbox.retry_aside(shard) for shard in range(conf.settings().shards))
+
+
+def drain(progress: Callable[[int], None]) -> flush.Flushed:
+    """Flush every shard until nothing is pending, calling ``progress`` with the run ids of each flush.
+
+    What flushes hand on to other shards is drained too. Open claims of other workers are left to them.
+    """
+    total = flush.Flushed()
+    while waiting := [shard for shard in range(conf.settings().shards) if inbox.has_pending(shard)]:
+        for shard in waiting:
+            done = flush.flush(shard)
+            progress(done.runs)
+            total.runs += done.runs
+            total.rows += done.rows
+    return total
+
+
+def workspaces(text: str | None) -> Workspaces:
+    """The range that ``A-B`` names; either end may be left out.
+
+    Raises:
+        InvalidArgument: an end is no key of a workspace, or there is no range.
+    """
+    if text is None:
+        return EVERYWHERE
+    for at in (i for i, sign in enumerate(text) if sign == "-"):  # a key may have a dash in it
+        with suppress(InvalidArgument):
+            first, last = (reads.key_of(end)[0] if end else None for end in (text[:at], text[at + 1 :]))
+            return Workspaces(first=first, last=last)
+    raise InvalidArgument(f"{text!r} is no range of workspaces; write A-B, with the keys of the first and the last.")
+
+
+def repair_now(drift: list[truth.Comparison]) -> None:
+    """Put differences right, by flushes in this process; returns when it is done."""
+    if repair.repair(drift):
+        drain(lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One workflow of a home page: what the table says, what the runs say, and what is on its way."""
+
+    row: truth.Comparison
+    waiting: str | None
+    """``pending`` or ``claimed`` if one of its runs is in the inbox: the table is then about to change."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.row.as_json(), "waiting": self.waiting}
+
+
+def explain(workspace: Any, user: Any = None) -> list[Explained]:
+    """Every workflow of a home page, newest first. Reads the workspace's whole history.
+
+    Raises:
+        InvalidArgument: as ``recent_workflows``.
+    """
+    key, uid = reads.key_of(workspace, user)
+    rows = truth.compare(Workspaces(key, key), uid=uid, all_rows=True)
+    places = inbox.where_is({encode(run) for row in rows for run in row.runs})
+    return [Explained(row, next((places[r] for r in map(encode, row.runs) if r in places), None)) for row in rows]

@@ -1,0 +1,341 @@
+"""The only writer of the table.
+
+Three moves, each one set-based statement or a few, whatever the number of ids:
+
+``raise_rows``   candidates among the changed runs go up:  newer than the row, or no row yet
+``stale_rows``   rows whose run is gone, hidden, moved or backdated
+``lower_rows``   such rows get the next newest run, or go
+
+``write`` composes them under the shard's lock; ``fill`` is the bulk form of ``raise_rows`` for history, without the
+lock. docs/design.md argues why the result is exact. In short: a row is the newest over all runs whose last change has
+been flushed. Raising keeps that, because a candidate is read after the lock was granted. A stale row is found after
+the commit that wrote it, so a run that moved away while we wrote is noticed either here or by the flush of its own
+announcement.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+from django.db import DataError, OperationalError, connections, transaction
+
+from workflows_tasks import conf, events
+from workflows_tasks.host import host
+from workflows_tasks.ids import ROWS, Scope
+from workflows_tasks.sql import looks, writes
+from workflows_tasks.sql.fragments import EVERYWHERE, Statement, Workspaces, prepared
+
+LOCK_CLASS: Final = 0x52574654
+"""First key of the shards' advisory locks; the second is the shard."""
+
+LIGHT: Final = 5_000
+"""A workspace of at most this many runs is read whole when the newest of a key is searched."""
+
+PAGES: Final = (1_000, 30_000)
+"""How far down the runs of a heavier one ``newest`` walks before it searches by workflow."""
+
+BRANCHES: Final = 20
+"""Most keys of heavy workspaces searched in one statement."""
+
+TRANSIENT: Final = frozenset({"40001", "40P01", "55P03"})
+"""SQLSTATEs worth another try: serialization failure, deadlock, lock timeout."""
+
+STATEMENT_TIMEOUT: Final = "57014"
+REFUSALS: Final = ("21", "22", "23", "54")
+"""Classes of SQLSTATE that speak of values. Not 42: a column that is missing until a migration ran is nobody's id."""
+
+ATTEMPTS: Final = 5
+
+T = TypeVar("T")
+
+
+Remember = Callable[[list[Any]], None]
+
+
+def _nothing(_: list[Any]) -> None:
+    pass
+
+
+class StaleRow(NamedTuple):
+    """A row that does not say the truth, as it was read."""
+
+    shard: int
+    workspace: Any
+    uid: str
+    workflow: Any
+    used_at: Any
+    run: Any
+
+    @property
+    def key(self) -> tuple[Any, str, Any]:
+        return self.workspace, self.uid, self.workflow
+
+
+class Found(NamedTuple):
+    """The newest run left for a stale row's key; None, None where none is."""
+
+    row: StaleRow
+    used_at: Any
+    run: Any
+
+
+@dataclass(slots=True)
+class Written:
+    """What a write did, and the runs other shards must look at: run key -> shard."""
+
+    raised: int = 0
+    lowered: int = 0
+    removed: int = 0
+    retries: int = 0
+    elsewhere: dict[Any, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return self.raised + self.lowered + self.removed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By the names of ``events.COUNTERS``."""
+        return {
+            "rows_raised": self.raised,
+            "rows_lowered": self.lowered,
+            "rows_removed": self.removed,
+            "retries": self.retries,
+        }
+
+
+def write(
+    shard: int, runs: Sequence[Any], scopes: Sequence[Scope] = (), *, about_to_name: Remember = _nothing
+) -> Written:
+    """Make every row of ``shard`` that these runs concern say the truth. Idempotent; any order; committed on return.
+
+    Args:
+        shard: the shard to lock and write. Runs whose rows are elsewhere are returned, not written.
+        runs: primary keys of changed runs, existing or not.
+        scopes: what else changed.
+        about_to_name: called with the runs that rows will name, beyond ``runs``, before that is committed. It must
+            remember them as ``runs`` are remembered, for a crash after the commit: they may have moved meanwhile.
+
+    Raises:
+        django.db.DatabaseError: nothing of the failed step was written; the runs must be written again.
+    """
+    written = Written()
+    suspects = prepared(host().run_key, runs)
+    if suspects:
+        _retried(written, shard, lambda: _raise(shard, suspects, written))
+    for scope in scopes:
+        if scope.part == ROWS:
+            written.elsewhere |= untrue_runs(scope)
+        else:
+            suspects = suspects + _retried(written, shard, partial(_raise_scope, shard, scope, written, about_to_name))
+    # After the commit, without the lock: what is seen here is only looked at again, under the lock.
+    for _ in range(ATTEMPTS):
+        stale = _of_shard(shard, stale_rows(suspects), written)
+        if not stale:
+            return written
+        suspects = _retried(written, shard, partial(_lower, shard, stale, written, about_to_name))
+    written.elsewhere |= dict.fromkeys(suspects, shard)  # they change faster than we write: once more, a window later
+    return written
+
+
+def _raise(shard: int, runs: Sequence[Any], written: Written) -> None:
+    with _locked(shard):
+        raised, elsewhere = raise_rows(shard, runs)
+    written.raised += raised
+    written.elsewhere |= elsewhere
+
+
+def _raise_scope(shard: int, scope: Scope, written: Written, about_to_name: Remember) -> list[Any]:
+    """Raise rows to runs that a scope reaches; returns the runs that they name now, to be looked at."""
+    with _locked(shard, statement_part=1 / 2), _cursor() as cursor:
+        cursor.execute(*writes.raise_scope(shard, scope))
+        named = [run for (run,) in cursor.fetchall()]
+        if named:
+            about_to_name(named)
+    written.raised += len(named)
+    return named
+
+
+def _lower(shard: int, rows: Sequence[StaleRow], written: Written, about_to_name: Remember) -> list[Any]:
+    """Lower rows; returns the runs that they name now, to be looked at."""
+    with _locked(shard):
+        found = newest(rows)
+        named = [each.run for each in found if each.run is not None]
+        if named:
+            about_to_name(named)
+        lowered, removed = lower_rows(found)
+    written.lowered += lowered
+    written.removed += removed
+    return named
+
+
+def _of_shard(shard: int, rows: Sequence[StaleRow], written: Written) -> list[StaleRow]:
+    written.elsewhere |= {row.run: row.shard for row in rows if row.shard != shard}
+    return [row for row in rows if row.shard == shard]
+
+
+def raise_rows(shard: int, runs: Sequence[Any]) -> tuple[int, dict[Any, int]]:
+    """Write the newest of ``runs`` for each key of ``shard`` where it is newer than the row.
+
+    Returns:
+        rows written; and runs whose workspace belongs to another shard, with that shard.
+    """
+    with _cursor() as cursor:
+        cursor.execute(*writes.raise_rows(shard, runs))
+        rows = cursor.fetchall()
+    return sum(raised for _, _, raised in rows), {run: other for run, other, _ in rows if other is not None}
+
+
+def stale_rows(runs: Sequence[Any]) -> list[StaleRow]:
+    """Rows, of any shard, whose ``last_run`` is among ``runs`` and is not there as they say."""
+    if not runs:
+        return []
+    with _cursor() as cursor:
+        cursor.execute(*looks.stale_rows(runs))
+        return [StaleRow(*row) for row in cursor.fetchall()]
+
+
+def untrue_runs(scope: Scope) -> dict[Any, int]:
+    """The runs of a workspace's or workflow's rows that are not true, with the shards that must look at them."""
+    with _read_committed(_limit("statement_timeout", 1 / 2)), _cursor() as cursor:
+        cursor.execute(*looks.untrue_rows_of(scope))
+        return dict(cursor.fetchall())
+
+
+def newest(rows: Sequence[StaleRow]) -> list[Found]:
+    """The newest run that is left for each stale row's key.
+
+    Small workspaces are read whole, all at once. In a heavy one the newest runs are walked, since the one looked for
+    is nearly always among them; only what is not met there is searched by workflow, which may take seconds.
+    """
+    with _cursor() as cursor:
+        workspaces = list({row.workspace for row in rows})
+        cursor.execute(*writes.heavy_workspaces(workspaces, LIGHT))
+        heavy = {workspaces[position] for (position,) in cursor.fetchall()}
+        small = [row for row in rows if row.workspace not in heavy]
+        found = _found(cursor, small, writes.newest_in_light([row.key for row in small])) if small else []
+        missing = [row for row in rows if row.workspace in heavy]
+        for page in (*PAGES, None):
+            walked = [
+                each
+                for some in _chunks(missing, BRANCHES)
+                for each in _found(cursor, some, writes.newest_in_heavy([row.key for row in some], page))
+            ]
+            found += [each for each in walked if each.run is not None or page is None]
+            missing = [each.row for each in walked if each.run is None]
+    return found
+
+
+def _found(cursor: Any, rows: Sequence[StaleRow], search: Statement) -> list[Found]:
+    cursor.execute(*search)
+    met = {position: (used_at, run) for position, used_at, run in cursor.fetchall()}
+    return [Found(row, *met.get(position, (None, None))) for position, row in enumerate(rows)]
+
+
+def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def lower_rows(found: Sequence[Found]) -> tuple[int, int]:
+    """Write what was found, or delete the row, where the row still is as it was read. Returns (lowered, removed).
+
+    A row that changed since was raised by ``fill``, which takes no lock and verifies what it wrote.
+    """
+    with _cursor() as cursor:
+        rows = [(*each.row.key, each.row.used_at, each.row.run, each.used_at, each.run) for each in found]
+        cursor.execute(*writes.lower_rows(rows))
+        lowered, removed = cursor.fetchone()
+    return lowered, removed
+
+
+def fill(workspaces: Workspaces = EVERYWHERE) -> tuple[int, list[StaleRow]]:
+    """Raise the rows of all runs of a range of workspaces that history counts.
+
+    Bulk: one statement, no shard lock, only upwards, so it may run beside live traffic. Committed on return, then
+    verified.
+
+    Returns:
+        rows written; and rows of the range that do not say the truth, whose runs the caller must announce, so that a
+        flush repairs them under its lock.
+    """
+
+    def once() -> int:
+        with _read_committed(), _cursor() as cursor:
+            cursor.execute(*writes.fill(workspaces))
+            return int(cursor.fetchone()[0])
+
+    rows = _retried(Written(), -1, once)
+    with _cursor() as cursor:
+        cursor.execute(*looks.stale_in_range(workspaces))
+        return rows, [StaleRow(*row) for row in cursor.fetchall()]
+
+
+@contextmanager
+def _locked(shard: int, *, statement_part: float = 1 / 6) -> Iterator[None]:
+    """A transaction that holds the shard's lock: one writer per shard, until its commit."""
+    # A stopped or hanging worker must not keep the lock: the server ends its session.
+    limits = {"lock_timeout": 1 / 8, "statement_timeout": statement_part, "idle_in_transaction_session_timeout": 1 / 2}
+    with _read_committed(*(_limit(name, part) for name, part in limits.items())):
+        with _cursor() as cursor:
+            # A statement of its own: the next one takes its snapshot after the lock is granted, and so sees all that
+            # was committed by whoever held it before. Transaction-scoped, so it works behind a transaction pooler.
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_CLASS, shard])
+        yield
+
+
+def _limit(name: str, part: float) -> str:
+    """Set a limit of this transaction to a part of the time a flush has."""
+    return f"SET LOCAL {name} = {round(conf.settings().flush_time_limit_s * 1000 * part)}"
+
+
+@contextmanager
+def _read_committed(*settings: str) -> Iterator[None]:
+    """A transaction with a snapshot for each statement. A host may have made REPEATABLE READ its default, under which
+    the only snapshot would be older than the lock."""
+    with transaction.atomic(using=host().database), _cursor() as cursor:
+        outermost = not connections[host().database].savepoint_ids
+        isolation = ["SET TRANSACTION ISOLATION LEVEL READ COMMITTED"] if outermost else []
+        if statements := [*isolation, *settings]:
+            cursor.execute("; ".join(statements))
+        yield
+
+
+@contextmanager
+def _cursor() -> Iterator[Any]:
+    with connections[host().database].cursor() as cursor:
+        yield cursor
+
+
+def _retried(written: Written, shard: int, step: Callable[[], T]) -> T:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return step()
+        except OperationalError as error:
+            if attempt == ATTEMPTS or sqlstate(error) not in TRANSIENT:
+                raise
+            written.retries += 1
+            events.retrying(error, shard=shard, attempt=attempt)
+            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  # jitter, so that two do not meet again
+    raise AssertionError("unreachable")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """True if the database refused what it was asked, so that a smaller part of it may be accepted.
+
+    A statement timeout counts: one key may take too long. A lost connection, a full disk, a shutdown do not.
+    """
+    state = sqlstate(error) or ""
+    return state == STATEMENT_TIMEOUT or state.startswith(REFUSALS) or isinstance(error, DataError)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The database's own error class: psycopg 3 calls it ``sqlstate``, psycopg 2 ``pgcode``."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

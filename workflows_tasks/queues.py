@@ -1,0 +1,77 @@
+"""Celery's side: queues, routes and beat entries, and the one helper that gives them to an app.
+
+A host with an app of its own::
+
+    from workflows_tasks.queues import configure
+
+    app = Celery("proj")
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    configure(app)
+
+``celeryconfig.py`` at the top of this repository does just that for a host that has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from workflows_tasks import conf
+
+
+def configure(app: Celery) -> None:
+    """Add this package's queues, routes and beat entries to a host's app; what the host set stays.
+
+    The host's default queue is kept among the queues, so that a worker started without ``-Q`` still consumes it.
+    """
+    present = list(app.conf.task_queues or [app.conf.task_default_queue])
+    named = {getattr(queue, "name", queue) for queue in present}
+    app.conf.task_queues = [_queue(app, q) for q in present] + [q for q in queues() if q.name not in named]
+    app.conf.task_routes = [*_as_list(app.conf.task_routes), routes()]
+    app.conf.beat_schedule = {**beat_schedule(), **(app.conf.beat_schedule or {})}
+
+
+def queues() -> list[Queue]:
+    """The live queue and the backfill queue."""
+    settings = conf.settings()
+    return [Queue(name, routing_key=name) for name in (settings.queue, settings.backfill_queue)]
+
+
+def routes() -> dict[str, dict[str, str]]:
+    """Which queue each task goes to."""
+    settings = conf.settings()
+    return {
+        "workflows_tasks.tasks.*": {"queue": settings.queue},
+        "backfill.tasks.*": {"queue": settings.backfill_queue},
+    }
+
+
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """Beat entries. Each expires when the next is due: after an outage one look is enough, not a pile of them."""
+    settings = conf.settings()
+    periods_s = {
+        "rescue": settings.rescue_period_s,
+        "sweep": settings.sweep_period_s,
+        "audit": settings.audit_step_s,
+    }
+    return {
+        f"recent-workflows-{name}": {
+            "task": f"workflows_tasks.tasks.{name}",
+            "schedule": period_s,
+            "options": {"queue": settings.queue, "expires": period_s},
+        }
+        for name, period_s in periods_s.items()
+    }
+
+
+def _queue(app: Celery, queue: Queue | str) -> Queue:
+    return queue if isinstance(queue, Queue) else Queue(queue, routing_key=app.conf.task_default_routing_key or queue)
+
+
+def _as_list(routes: Any) -> Iterable[Any]:
+    if routes is None:
+        return []
+    return routes if isinstance(routes, list | tuple) else [routes]

@@ -1,0 +1,11 @@
+-- Add ids to a claim.
+--
+-- KEYS[1] claim   zset  the claim's run ids -> ms at which they were announced
+-- KEYS[2] claims  zset  claim token -> ms at which it was claimed
+-- ARGV[1] the claim's token
+-- ARGV[2...] ids
+-- Returns 1, or 0 if the claim was put back meanwhile: its flush has outlived its lease and must not write.
+local claimed = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not claimed then return 0 end
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'NX', claimed, ARGV[i]) end
+return 1
