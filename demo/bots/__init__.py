@@ -1,0 +1,1 @@
+"""The platform's own app: workspaces, published workflows, and the runs of them."""

@@ -1,0 +1,112 @@
+"""The host, running: servers, Django in this process, and the Celery worker and beat as children.
+
+Whatever ends this process, a signal, an error or ``SIGKILL``, ends its children.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from demo.servers import Process, die_with_parent
+
+ROOT = Path(__file__).resolve().parent.parent
+CONCURRENCY = 2
+
+SAVE_TIMEOUT_S = 0.5
+"""More patience than a web server should have: a laptop whose cores are all busy for a moment is no outage."""
+
+
+def end_with_parent() -> None:
+    """End when the shell or ``make`` that started this process does, as on Ctrl-C: with a clean-up."""
+    for sig in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, _exit)
+    die_with_parent(signal.SIGTERM)
+
+
+def refuse_interruption() -> None:
+    """From here on nothing but SIGKILL cuts the clean-up short; each of its waits is bounded."""
+    for sig in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(sig, signal.SIG_IGN)
+
+
+def _exit(sig: int, _: object) -> NoReturn:
+    raise SystemExit(128 + sig)
+
+
+def set_up_django(environment: dict[str, str]) -> None:
+    """Point this process, and every child it will have, at the servers; only then may Django be imported."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ.update(environment, DJANGO_SETTINGS_MODULE="demo.settings", PYTHONPATH=path)
+    os.environ.setdefault("SAVE_TIMEOUT_S", str(SAVE_TIMEOUT_S))
+    import django
+
+    import celeryconfig  # noqa: F401  # saves send their messages through the host's Celery app
+
+    django.setup()
+
+
+def migrate() -> None:
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0, interactive=False)
+
+
+class Workers:
+    """``celery worker`` on the live queue, and ``celery beat``."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        from workflows_tasks import conf
+
+        celery = [sys.executable, "-m", "celery", "-A", "celeryconfig"]
+        worker = f"worker -Q {conf.settings().queue} --pool prefork --concurrency {CONCURRENCY} --loglevel info"
+        # Nobody else to talk to: without these it is ready a second earlier.
+        alone = ["--without-mingle", "--without-gossip"]
+        self._worker = Process([*celery, *worker.split(), *alone], directory / "worker.log")
+        self._beat = Process([*celery, "beat", "--loglevel", "info"], directory / "beat.log")
+
+    def launch(self) -> None:
+        """Start both; they take a second or two to be ready."""
+        self._worker.launch()
+        self._beat.launch()
+
+    def wait(self) -> None:
+        """Until both are ready.
+
+        Raises:
+            RuntimeError: one of them ended or is not ready in time.
+        """
+        self._worker.wait_until(lambda: " ready." in self._worker.log.read_text())
+        self._beat.wait_until(lambda: "beat: Starting" in self._beat.log.read_text())
+
+    @property
+    def log_end(self) -> str:
+        """The worker's last words; its log goes with the directory."""
+        return self._worker.log.read_text()[-2000:]
+
+    @property
+    def worker_pid(self) -> int:
+        return self._worker.pid
+
+    def stop(self) -> None:
+        for child in (self._beat, self._worker):
+            child.send(signal.SIGTERM)  # both at once: each takes a second or two
+        for child in (self._beat, self._worker):
+            child.join(within_s=5)
+
+
+@contextmanager
+def workers(directory: Path) -> Iterator[Workers]:
+    """Worker and beat, launched; stopped at the end."""
+    running = Workers(directory)
+    try:
+        running.launch()
+        yield running
+    finally:
+        running.stop()
