@@ -1,0 +1,1 @@
+"""The tests. ``python -m tests`` runs them against each host project in turn; see ``tests.hosts``."""

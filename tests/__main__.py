@@ -1,0 +1,51 @@
+"""``python -m tests [--host NAME ...] [pytest arguments]``: the tests, against each host project in turn.
+
+Each host is a process of its own, for Django reads its settings once. What does not depend on a host runs with the
+first, ``platform``. Further arguments go to pytest as they are: ``python -m tests --host library -k poison -x``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+from tests.hosts import NAMES, settings_module
+
+NOTHING_COLLECTED = 5
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__, add_help=False)
+    parser.add_argument("--host", action="append", choices=NAMES, help="only this host; may be repeated")
+    chosen, passed_on = parser.parse_known_args(argv)
+    hosts = chosen.host or NAMES
+    failed = [host for host in hosts if not _passed(host, passed_on)]
+    if failed:
+        _say(f"Failed against: {', '.join(failed)}")
+    return bool(failed)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _passed(host: str, arguments: list[str]) -> bool:
+    _say(f"\n=== Tests against the host project '{host}' ===")
+    started = time.monotonic()
+    code = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": settings_module(host)},
+        check=False,
+    ).returncode
+    # With arguments that name only host-independent tests, the other hosts have none to run.
+    none_due = code == NOTHING_COLLECTED and host != NAMES[0]
+    outcome = "nothing to run" if none_due else f"pytest exited {code}" if code else "passed"
+    _say(f"=== '{host}': {outcome}, {time.monotonic() - started:.0f} s ===")
+    return none_due or not code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

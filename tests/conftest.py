@@ -1,0 +1,139 @@
+"""Fixtures that every test may use. Servers are started by ``tests.servers_plugin``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from django.db import connection, transaction
+from django.test.utils import setup_databases, teardown_databases
+from pytest_django import DjangoDbBlocker
+
+from tests import broker, hosts
+from tests.hosts.adapter import Host
+from workflows_tasks import announcements, conf, dispatch
+from workflows_tasks.breaker import Breaker
+
+OF_DJANGO_ITSELF = {"django_content_type", "auth_permission", "django_migrations"}
+"""Tables that ``migrate`` fills."""
+
+Configure = Callable[..., None]
+
+PATIENT = {"SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0}
+"""A busy machine is no outage; tests of outages set what hosts have: ``AS_SHIPPED``."""
+
+AS_SHIPPED = {f.name.upper(): f.default for f in dataclasses.fields(conf.Settings) if f.name.upper() in PATIENT}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """What depends on no host is not even imported with another than the first one."""
+    return None if _is_for(hosts.current(), collection_path) else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this host does not allow, or is not for it: deselected, for there is nothing to skip."""
+    host = hosts.current()
+    here = [item for item in items if _is_for(host, item.path)]  # a file that is named is collected all the same
+    wanted = [item for item in here if all(host.allows.issuperset(m.args) for m in item.iter_markers("where_allowed"))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted
+
+
+def _is_for(host: Host, path: Path) -> bool:
+    return host.name == hosts.NAMES[0] or "once" not in path.relative_to(Path(__file__).parent).parts
+
+
+@pytest.fixture
+def host() -> Host:
+    return hosts.current()
+
+
+@pytest.fixture(scope="session")
+def celery_app_in_process() -> Celery:
+    """The app that ``celeryconfig.py`` makes, as a web process has it: it sends, and consumes nothing."""
+    from celeryconfig import app
+
+    return app
+
+
+@pytest.fixture
+def configure(settings: Any) -> Configure:
+    """``configure(SHARDS=1)``: change settings of the package for this test."""
+
+    def changed(**keys: Any) -> None:
+        settings.RECENT_WORKFLOWS = {**settings.RECENT_WORKFLOWS, **keys}
+
+    return changed
+
+
+@pytest.fixture(scope="session")
+def names_used(celery_app_in_process: Celery) -> Iterator[list[str]]:
+    """Prefixes of Redis keys, which are names of queues too; what they left is removed at the end."""
+    names: list[str] = []
+    yield names
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        for name in names:
+            broker.delete(celery_app_in_process, name)
+            for key in client.scan_iter(f"{{{name}:*"):
+                client.unlink(key)
+
+
+@pytest.fixture(autouse=True)
+def alone(
+    configure: Configure, celery_app_in_process: Celery, names_used: list[str], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Redis keys and a queue of this test's own, and no outage remembered from another; returns their name."""
+    name = f"test-{uuid.uuid4()}"
+    names_used.append(name)
+    celery_app_in_process.set_current()
+    configure(KEY_PREFIX=name, QUEUE=name, **PATIENT)
+    monkeypatch.setattr(announcements, "_breaker", Breaker("inbox"))
+    monkeypatch.setattr(announcements, "_kept", {})
+    monkeypatch.setattr(announcements, "_lost", 0)
+    monkeypatch.setattr(dispatch, "_breaker", Breaker("broker"))
+    return name
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database, whatever fixture of ours asks for it; pytest-django makes it for its own ones only."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, serialized_aliases=[])
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture
+def live(django_db_setup: None, django_db_blocker: DjangoDbBlocker, host: Host) -> Iterator[Host]:
+    """The host under test, with a database whose transactions really commit, as announcements wait for that.
+
+    Like ``transactional_db``, but it deletes rows where that truncates every table, which took a third of all time.
+    """
+    with django_db_blocker.unblock():
+        yield host
+        if connection.in_atomic_block or not connection.get_autocommit():
+            _forsake_transaction()
+        _delete_all_rows()
+
+
+def _forsake_transaction() -> None:
+    """A test that failed inside a transaction must not take the following ones along."""
+    if connection.connection is not None:
+        connection.connection.close()
+    connection.connect()
+
+
+def _delete_all_rows() -> None:
+    tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    # In one transaction, whose end is when foreign keys are checked: so in any order.
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table in set(tables) - OF_DJANGO_ITSELF:
+            cursor.execute(f'DELETE FROM "{table}"')

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class SoftlyConfig(AppConfig):
+    name = "tests.exactness.softly"
+    label = "softly"

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from django.db.models import Q
+
+from tests.hosts.environment import databases, recent_workflows
+
+SECRET_KEY = "only-for-tests"
+USE_TZ = False
+TIME_ZONE = "America/New_York"
+DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
+INSTALLED_APPS = ["tests.hosts.deep", "workflows_tasks"]
+DATABASES = databases("deep")
+RECENT_WORKFLOWS = recent_workflows(
+    RUN_MODEL="workshop.Job",
+    WORKSPACE_FIELD="team",
+    USER_FIELD="member",
+    PUBLISHED_RUN_PATH="ticket__revision__blueprint",
+    USED_AT_FIELD="finished_at",
+    RUN_FILTER=Q(archived=False) & ~Q(kind="rehearsal"),
+    SHARDS=5,
+)

@@ -1,0 +1,1 @@
+"""A lending library: other names, other keys, one hop, nothing nullable."""

@@ -1,0 +1,1 @@
+"""The demo's own models, under the tests' settings."""

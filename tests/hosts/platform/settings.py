@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from demo.settings import *  # noqa: F403
+from demo.settings import RECENT_WORKFLOWS as OF_THE_DEMO
+from tests.hosts.environment import databases, recent_workflows
+
+DATABASES = databases("platform")
+RECENT_WORKFLOWS = recent_workflows(**{k: v for k, v in OF_THE_DEMO.items() if k != "REDIS_URL"})

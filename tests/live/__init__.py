@@ -1,0 +1,1 @@
+"""What the package promises a host, tested against whichever host project the settings name."""

@@ -1,0 +1,247 @@
+"""``manage.py check`` finds each mistake, and says what would come of it and what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import models
+from django.db.models import Q
+
+import workflows_tasks
+from demo.servers import Valkey
+from tests.commands import manage, write_files
+from tests.conftest import Configure
+from tests.hosts.environment import OVERRIDES
+from workflows_tasks import checks, conf
+from workflows_tasks.errors import ConfigurationError
+
+
+def found(**options: Any) -> str:
+    """What ``manage.py check`` says, warnings included; empty if all is well."""
+    try:
+        call_command("check", fail_level="WARNING", **options)
+    except SystemCheckError as error:
+        return str(error)
+    return ""
+
+
+def no_q() -> str:
+    return "no Q"
+
+
+class ElsewhereRouter:
+    def db_for_write(self, model: type[models.Model], **_: Any) -> str | None:
+        return "elsewhere" if model._meta.app_label == "workflows_tasks" else None
+
+
+def test_nothing_is_wrong_with_a_sound_host() -> None:
+    assert found() == ""
+
+
+MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
+    ("E002", {"RUN_FILTERS": Q()}, "'RUN_FILTERS'] is no setting", "Known: .*RUN_FILTER"),
+    ("E002", {"shards": 4}, "'shards'] is no setting", "correct its name"),
+    ("E003", {"USER_FIELD": ...}, "'USER_FIELD'] is missing and has no default", "Set it"),
+    ("E004", {"SHARDS": "8"}, "'SHARDS'] is '8', a str; expected int", "value of that type"),
+    ("E004", {"SHARDS": True}, "'SHARDS'] is True", "value of that type"),
+    ("E004", {"FLUSH_WINDOW_S": "1s"}, "expected float", "value of that type"),
+    ("E004", {"RUN_FILTER": {"surface": 0}}, "a dict; expected Q", "value of that type"),
+    ("E004", {"RUN_MODEL": ""}, "'RUN_MODEL'] is empty", "Set it"),
+    ("E004", {"SOFT_DELETE_SIGNALS": [1]}, "expected dotted paths", "Give strings"),
+    ("E005", {"SHARDS": 0}, "no inbox to go to", "Set SHARDS to at least 1"),
+    ("E005", {"SHARDS": -3}, "no inbox to go to", "Set SHARDS to at least 1"),
+    ("E005", {"FLUSH_WINDOW_S": 0}, "is 0;", "Set FLUSH_WINDOW_S to more than 0"),
+    ("E005", {"MARKER_S": float("inf")}, "is inf", "Set MARKER_S"),
+    ("E005", {"MARKER_S": float("nan")}, "is nan", "Set MARKER_S"),
+    ("E006", {"CLAIM_LEASE_S": 5, "FLUSH_TIME_LIMIT_S": 9}, "still works on it", "Raise CLAIM_LEASE_S"),
+    ("E006", {"FLUSH_WINDOW_S": 10, "MARKER_S": 9}, "second flush message", "lower FLUSH_WINDOW_S"),
+    ("E010", {"RUN_MODEL": "bots.Nothing"}, "'bots.Nothing' is no model", "app_label.Model"),
+    ("E010", {"RUN_MODEL": "nowhere.SavedRun"}, "'nowhere.SavedRun' is no model", "INSTALLED_APPS"),
+    ("E010", {"RUN_MODEL": "SavedRun"}, "'SavedRun' is no model", "app_label.Model"),
+    ("E011", {"WORKSPACE_FIELD": "nothing"}, "'nothing' is no field of bots.SavedRun", "Its fields are: .*workspace"),
+    ("E011", {"WORKSPACE_FIELD": "uid"}, "no foreign key of bots.SavedRun .* no local column", "Name a ForeignKey"),
+    ("E011", {"RUN_MODEL": "bots.Workspace", "WORKSPACE_FIELD": "runs"}, "'runs' is no foreign key", "ForeignKey"),
+    ("E012", {"USER_FIELD": "user"}, "'user' is no field of bots.SavedRun", "Its fields are: .*uid"),
+    ("E012", {"RUN_MODEL": "bots.Workspace", "USER_FIELD": "runs"}, "'runs' has no column", "Name a column"),
+    ("E013", {"PUBLISHED_RUN_PATH": "version__published_run"}, "'version' is no field of bots.SavedRun", "Its fields"),
+    ("E013", {"PUBLISHED_RUN_PATH": "parent_version__workflow"}, "'workflow' is no field of bots.PublishedRunVersion",
+     "Its fields are: .*published_run"),
+    ("E013", {"PUBLISHED_RUN_PATH": "parent_version__number"}, "'number' is no foreign key", "Name a ForeignKey"),
+    ("E014", {"USED_AT_FIELD": "changed_at"}, "'changed_at' is no field", "Its fields are: .*updated_at"),
+    ("E014", {"USED_AT_FIELD": "surface"}, "'surface' is a IntegerField", "Name a DateTimeField"),
+    ("E015", {"RUN_FILTER": Q(hidden=False)}, "does not compile over bots.SavedRun", "Correct the filter"),
+    ("E015", {"RUN_FILTER": Q(surface="none")}, "does not compile", "Correct the filter"),
+    ("E015", {"RUN_FILTER": Q(surface__in=[])}, "lets no run through", "Correct the filter"),
+    ("E015", {"RUN_FILTER": "nowhere.counts"}, "'nowhere.counts' cannot be imported", "dotted path to a callable"),
+    ("E015", {"RUN_FILTER": f"{__name__}.no_q"}, "returned 'no Q'", "Return a django.db.models.Q"),
+    ("E015", {"BACKFILL_FILTER": Q(hidden=False)}, "BACKFILL_FILTER.*does not compile", "Correct the filter"),
+    ("E016", {"SOFT_DELETE_SIGNALS": ("nowhere.hidden",)}, "'nowhere.hidden' cannot be imported", "Correct it"),
+    ("E016", {"SOFT_DELETE_SIGNALS": [f"{__name__}.no_q"]}, "no signal", "Name a Signal"),
+    ("E023", {"REDIS_URL": "nowhere.factory"}, "makes no client", "factory"),
+    ("E023", {"REDIS_URL": "http://localhost"}, "makes no client", "redis://"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "mistake", "consequence", "fix"), MISTAKES, ids=[f"{m[0]} {m[1]}" for m in MISTAKES]
+)
+def test_a_mistake_in_the_settings(
+    configure: Configure, settings: Any, number: str, mistake: dict[str, Any], consequence: str, fix: str
+) -> None:
+    merged = {**settings.RECENT_WORKFLOWS, **mistake}
+    settings.RECENT_WORKFLOWS = {key: value for key, value in merged.items() if value is not ...}
+    said = found()
+    assert f"(recent_workflows.{number})" in said
+    assert re.search(consequence, said)
+    assert re.search(f"HINT: .*{fix}", said)
+
+
+def test_each_mistake_is_reported_at_once_not_the_first_only(configure: Configure) -> None:
+    configure(WORKSPACE_FIELD="nothing", USER_FIELD="nobody", PUBLISHED_RUN_PATH="nowhere", USED_AT_FIELD="never")
+    said = found()
+    assert all(f"(recent_workflows.E{number:03})" in said for number in (11, 12, 13, 14))
+
+
+@pytest.mark.parametrize("value", [None, [], "bots.SavedRun"])
+def test_no_settings_at_all(settings: Any, value: Any) -> None:
+    settings.RECENT_WORKFLOWS = value
+    said = found()
+    assert "(recent_workflows.E001)" in said
+    assert "no workflow can be tracked" in said
+    assert "HINT: Set RECENT_WORKFLOWS = {'RUN_MODEL': ..." in said
+
+
+def test_the_code_refuses_what_the_check_reports(configure: Configure) -> None:
+    configure(SHARDS=0)
+    with pytest.raises(ConfigurationError, match=r"no inbox to go to.*at least 1.*recent_workflows\.E005") as refused:
+        conf.settings()
+    assert isinstance(refused.value, ImproperlyConfigured)
+
+
+def _composite_key(configure: Configure) -> None:
+    pair = type(
+        "Pair",
+        (models.Model,),
+        {
+            "__module__": __name__,
+            "Meta": type("Meta", (), {"app_label": "bots"}),
+            "pk": models.CompositePrimaryKey("left", "right"),
+            "left": models.IntegerField(),
+            "right": models.IntegerField(),
+        },
+    )
+    try:
+        configure(RUN_MODEL="bots.Pair")
+        said = found()
+    finally:
+        del apps.all_models["bots"]["pair"]
+        apps.clear_cache()
+    assert pair is not None
+    assert "(recent_workflows.E010) RECENT_WORKFLOWS['RUN_MODEL']: bots.Pair has a composite primary key" in said
+    assert "Give it a single-column primary key" in said
+
+
+if hasattr(models, "CompositePrimaryKey"):  # Django 5.2 and newer
+
+    def test_a_run_with_a_composite_key(configure: Configure) -> None:
+        _composite_key(configure)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "number", "says"),
+    [
+        ({"RUN_MODEL": None}, "E003", "'RUN_MODEL'] is missing"),
+        ({"RUN_MODEL": "bots.Nothing"}, "E010", "no run is seen"),
+        ({"WORKSPACE_FIELD": "nothing"}, "E011", "'nothing' is no field of bots.SavedRun"),
+        ({"PUBLISHED_RUN_PATH": "parent_version__nothing"}, "E013", "is no field of bots.PublishedRunVersion"),
+        ({"RUN_FILTER": "nowhere.counts"}, "E015", "'nowhere.counts' cannot be imported"),
+    ],
+)
+def test_django_starts_far_enough_to_say_so(overrides: dict[str, Any], number: str, says: str) -> None:
+    """Our foreign keys point nowhere then, and still ``check`` ends with a message, not a traceback."""
+    code, output = manage("check", settings="tests.hosts.platform.settings", env={OVERRIDES: json.dumps(overrides)})
+    assert code == 1
+    assert f"(recent_workflows.{number})" in output
+    assert says in output
+    assert "Traceback" not in output
+
+
+def test_another_database_than_postgresql(tmp_path: Path) -> None:
+    write_files(
+        tmp_path,
+        {
+            "lite.py": "from tests.hosts.platform.settings import *\n"
+            "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}}\n"
+        },
+    )
+    code, output = manage("check", settings="lite", directory=tmp_path)
+    assert code == 1
+    assert "(recent_workflows.E020) Database 'default' is SQLite; flushes would fail on it." in output
+    assert "HINT: Keep bots.SavedRun in PostgreSQL 15 or newer." in output
+
+
+def test_runs_and_table_in_different_databases(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [ElsewhereRouter()]
+    said = found()
+    assert "(recent_workflows.E021) Runs are written to database 'default' but recent workflows to 'elsewhere'" in said
+    assert "HINT: Route the app workflows_tasks to the database of the runs." in said
+
+
+def test_a_postgresql_that_is_too_old(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(databases=["default"]) == ""
+    monkeypatch.setattr(checks, "OLDEST_POSTGRESQL", 99)  # to this server's future every server is old
+    said = found(databases=["default"])
+    assert "(recent_workflows.E022) Database 'default' is PostgreSQL" in said
+    assert "HINT: Upgrade to PostgreSQL 99 or newer." in said
+    assert found() == "", "the server is asked only where Django asks it"
+
+
+def test_a_redis_that_may_evict_ids(configure: Configure, tmp_path: Path) -> None:
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    try:
+        configure(REDIS_URL=server.url)
+        assert found() == ""
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        said = found()
+    finally:
+        server.stop()
+    assert "(recent_workflows.W001) Redis may evict the inbox (maxmemory-policy is allkeys-lru)" in said
+    assert "HINT: Set maxmemory-policy to noeviction" in said
+    assert found() == "", "a build machine has no Redis"
+
+
+def test_beat_entries_that_are_missing(celery_app_in_process: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(celery_app_in_process.conf, "beat_schedule", {})
+    said = found()
+    assert "(recent_workflows.W002) Celery beat has no entry for workflows_tasks.tasks.rescue" in said
+    assert "HINT: Call workflows_tasks.queues.configure(app)" in said
+
+
+def test_a_beat_entry_under_the_hosts_own_name_will_do(
+    celery_app_in_process: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = {f"mine {name}": entry for name, entry in celery_app_in_process.conf.beat_schedule.items()}
+    monkeypatch.setitem(celery_app_in_process.conf, "beat_schedule", renamed)
+    assert found() == ""
+
+
+def test_every_check_has_its_test() -> None:
+    """So that a new one is not forgotten here."""
+    source = "".join(path.read_text() for path in Path(str(workflows_tasks.__file__)).parent.glob("*.py"))
+    ids = set(re.findall(r"recent_workflows\.([EW]\d{3})", source))
+    ids |= {f"E{int(number):03}" for number in re.findall(r"_error\([^)]*?\b(\d\d),?\s*\)", source, re.DOTALL)}
+    here = Path(__file__).read_text()
+    assert len(ids) >= 12
+    assert not [number for number in ids if number not in here]

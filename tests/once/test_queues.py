@@ -1,0 +1,116 @@
+"""``configure(app)`` adds to a host's Celery app, and takes nothing away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Exchange, Queue
+
+from tests.conftest import Configure
+from workflows_tasks.queues import beat_schedule, configure, routes
+
+LIVE, BACKFILL = "recent-workflows", "recent-workflows-backfill"
+
+
+@pytest.fixture
+def app(configure: Configure) -> Iterator[Celery]:
+    """A host's app, as yet without anything of ours."""
+    configure(QUEUE=LIVE)
+    with Celery("host", set_as_current=False, broker="memory://") as app:
+        yield app
+
+
+def names(app: Celery) -> list[str]:
+    return [queue.name for queue in app.conf.task_queues]
+
+
+def queue_of(app: Celery, task: str) -> str:
+    return str(app.amqp.router.route({}, task)["queue"].name)
+
+
+def test_a_host_that_configures_nothing_keeps_its_default_queue(app: Celery) -> None:
+    configure(app)
+    assert names(app) == ["celery", LIVE, BACKFILL]
+    assert set(app.amqp.queues.consume_from) == {"celery", LIVE, BACKFILL}
+    assert queue_of(app, "host.tasks.anything") == "celery"
+    assert queue_of(app, "workflows_tasks.tasks.flush") == LIVE
+    assert queue_of(app, "backfill.tasks.run_chunk") == BACKFILL
+
+
+def test_a_default_queue_of_another_name_is_kept(app: Celery) -> None:
+    app.conf.task_default_queue = "default"
+    configure(app)
+    assert names(app) == ["default", LIVE, BACKFILL]
+    assert queue_of(app, "host.tasks.anything") == "default"
+
+
+def test_existing_queues_are_kept_as_they_are(app: Celery) -> None:
+    own = Queue("own", Exchange("own", type="topic"), routing_key="own.#", queue_arguments={"x-max-priority": 9})
+    app.conf.task_queues = (own, Queue(LIVE, routing_key="chosen by the host"))
+    configure(app)
+    assert names(app) == ["own", LIVE, BACKFILL]
+    assert app.conf.task_queues[0] is own
+    assert app.conf.task_queues[1].routing_key == "chosen by the host"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"host.*": {"queue": "own"}},
+        [{"host.*": {"queue": "own"}}],
+        ({"host.*": {"queue": "own"}},),
+        lambda name, *_, **__: {"queue": "own"} if name.startswith("host.") else None,
+    ],
+    ids=["dict", "list", "tuple", "function"],
+)
+def test_existing_routes_are_kept(app: Celery, own: Any) -> None:
+    app.conf.task_routes = own
+    configure(app)
+    assert queue_of(app, "host.tasks.anything") == "own"
+    assert queue_of(app, "workflows_tasks.tasks.rescue") == LIVE
+    assert queue_of(app, "elsewhere.task") == "celery"
+
+
+def test_a_host_may_route_our_tasks_itself(app: Celery) -> None:
+    app.conf.task_routes = {"workflows_tasks.*": {"queue": "own"}}
+    configure(app)
+    assert queue_of(app, "workflows_tasks.tasks.flush") == "own"
+
+
+def test_existing_beat_entries_are_kept(app: Celery) -> None:
+    own = {"task": "host.tasks.nightly", "schedule": 86_400}
+    slower = {"task": "workflows_tasks.tasks.rescue", "schedule": 60.0}
+    app.conf.beat_schedule = {"nightly": own, "recent-workflows-rescue": slower}
+    configure(app)
+    assert app.conf.beat_schedule["nightly"] == own
+    assert app.conf.beat_schedule["recent-workflows-rescue"] == slower
+    assert set(app.conf.beat_schedule) == {"nightly", *beat_schedule()}
+
+
+def test_the_settings_name_the_queues_and_the_periods(app: Celery, configure: Configure) -> None:
+    from workflows_tasks import queues
+
+    configure(QUEUE="q", BACKFILL_QUEUE="b", RESCUE_PERIOD_S=7.0)
+    queues.configure(app)
+    assert names(app) == ["celery", "q", "b"]
+    entry = app.conf.beat_schedule["recent-workflows-rescue"]
+    assert (entry["schedule"], entry["options"]) == (7.0, {"queue": "q", "expires": 7.0})
+
+
+def test_configuring_twice_adds_nothing(app: Celery) -> None:
+    configure(app)
+    before = names(app), set(app.conf.beat_schedule)
+    configure(app)
+    assert (names(app), set(app.conf.beat_schedule)) == before
+
+
+def test_every_beat_entry_names_a_task_that_there_is(celery_app_in_process: Celery) -> None:
+    celery_app_in_process.loader.import_default_modules()
+    assert {entry["task"] for entry in beat_schedule().values()} <= set(celery_app_in_process.tasks)
+
+
+def test_every_task_of_ours_is_routed() -> None:
+    assert set(routes()) == {"workflows_tasks.tasks.*", "backfill.tasks.*"}

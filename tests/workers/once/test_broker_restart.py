@@ -1,0 +1,52 @@
+"""The broker dies with messages in it and comes back empty, while saves go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_celery import CeleryTestBroker, CeleryTestNode, CeleryTestSetup
+
+from tests.hosts.adapter import Host
+from tests.nodes import ValkeyContainer
+from tests.oracle import assert_exact
+from tests.waiting import until
+from workflows_tasks import inbox
+
+SHORT = {"RESCUE_PERIOD_S": 0.5, "BREAKER_S": 0.5, "CLAIM_LEASE_S": 5.0, "FLUSH_TIME_LIMIT_S": 4.0}
+
+
+@pytest.fixture
+def celery_broker(live: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CeleryTestBroker]:
+    """One that may be killed, also where another is given."""
+    container = ValkeyContainer(tmp_path / "broker")
+    container.start()
+    monkeypatch.setenv("CELERY_BROKER_URL", container.celeryconfig["url"])
+    node = CeleryTestBroker(container)
+    yield node
+    node.teardown()
+
+
+@pytest.mark.workers(**SHORT)
+def test_no_save_is_lost_or_hindered(celery_setup: CeleryTestSetup, beat: CeleryTestNode, live: Host) -> None:
+    workspaces, workflow, user = [live.make_workspace() for _ in range(8)], live.make_workflow(), live.make_user()
+    worker = celery_setup.worker.container
+
+    def save_some() -> None:
+        for workspace in workspaces:
+            live.make_run(workspace=workspace, workflow=workflow, user=user)
+
+    def settled() -> bool:
+        if worker.status == "exited":  # kombu may fail to reconnect while it holds messages; then a supervisor acts
+            worker.start()
+        return not any(shard.pending or shard.claims for shard in inbox.status())
+
+    save_some()  # their messages are lost, or half done
+    celery_setup.broker.kill()
+    assert celery_setup.broker.container.status == "exited"
+    save_some()
+    celery_setup.broker.container.start()
+    save_some()
+    until(settled, within_s=30)
+    assert len(assert_exact(live)) == 16
