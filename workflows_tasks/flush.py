@@ -42,8 +42,9 @@ def flush(shard: int) -> Flushed:
     if claim is None:
         return done
     try:
+        waiting = set(claim.announced_ms)
         for batch in _batches(claim.announced_ms, conf.settings().flush_batch):
-            _flush_batch(claim, batch, done)
+            _flush_batch(claim, batch, waiting, done)
     except DB_ERRORS as error:
         events.flush_failed(error, shard=shard, runs=len(claim.announced_ms) - done.runs)
         inbox.acknowledge(claim, [], stats={"failures": 1}, aside={})
@@ -71,9 +72,13 @@ def reschedule(shard: int, *, delay_s: float | None = None) -> None:
         dispatch.send_flush(shard, delay_s=delay_s)
 
 
-def _flush_batch(claim: inbox.Claim, batch: Sequence[str], done: Flushed) -> None:
+def _flush_batch(claim: inbox.Claim, batch: Sequence[str], waiting: set[str], done: Flushed) -> None:
     """Write a part of a claim and acknowledge it. One bad run must not keep the others waiting: where the database
-    refuses a batch it is halved, each half acknowledged by itself, until the refused run is alone and set aside."""
+    refuses a batch it is halved, each half acknowledged by itself, until the refused run is alone and set aside.
+
+    ``waiting`` has the claim's ids that are not acknowledged yet. A run that a row was set back to may be one of them:
+    it must stay in the claim for a batch of its own.
+    """
     started_s = time.monotonic()
     meant, aside = _decoded(batch)
     named: list[str] = []
@@ -84,7 +89,7 @@ def _flush_batch(claim: inbox.Claim, batch: Sequence[str], done: Flushed) -> Non
             raise
         if len(batch) > 1:
             for half in _halves(list(batch)):
-                _flush_batch(claim, half, done)
+                _flush_batch(claim, half, waiting, done)
             return
         aside, meant, written = dict.fromkeys(batch, _reason(error)), {}, projection.Written()
     seconds, visible_ms = time.monotonic() - started_s, claim.now_ms
@@ -100,7 +105,8 @@ def _flush_batch(claim: inbox.Claim, batch: Sequence[str], done: Flushed) -> Non
         lags_s=[(visible_ms - claim.announced_ms[run]) / 1000 for run in meant],
         seconds=seconds,
     )
-    inbox.acknowledge(claim, [*batch, *named], stats=stats, aside=aside)
+    waiting.difference_update(batch)
+    inbox.acknowledge(claim, [*batch, *(run for run in named if run not in waiting)], stats=stats, aside=aside)
     done.runs += len(batch)
     done.rows += written.rows
 

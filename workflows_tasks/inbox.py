@@ -157,9 +157,11 @@ def claim(shard: int) -> Claim | None:
 
 
 def extend(claim: Claim, ids: Iterable[str]) -> bool:
-    """Add ids to a claim before rows are written that name them, so that a crash in between cannot forget them.
+    """Add ids to a claim before rows are committed that name them, so that a crash in between cannot forget them.
 
-    False if the claim is not ours any more: it was put back, and nothing may be written for it.
+    Begins its lease anew: a transaction that the server ends sooner than that cannot outlive the claim.
+
+    False if the claim is not ours any more: it was put back, and nothing may be committed for it.
     """
     keys = [_claim_key(claim.shard, claim.token), *_keys(claim.shard, "claims")]
     return bool(_run("extend", keys, claim.token, *ids))

@@ -119,8 +119,9 @@ def write(
         shard: the shard to lock and write. Runs whose rows are elsewhere are returned, not written.
         runs: primary keys of changed runs, existing or not.
         scopes: what else changed.
-        about_to_name: called with the runs that rows will name, beyond ``runs``, before that is committed. It must
-            remember them as ``runs`` are remembered, for a crash after the commit: they may have moved meanwhile.
+        about_to_name: called before rows are committed, with the runs that they will name beyond ``runs``. It must
+            remember those as ``runs`` are remembered, for a crash after the commit: any of them may have moved
+            meanwhile. If ``runs`` themselves are not remembered any more it must raise, and nothing is committed.
 
     Raises:
         django.db.DatabaseError: nothing of the failed step was written; the runs must be written again.
@@ -128,7 +129,7 @@ def write(
     written = Written()
     suspects = prepared(host().run_key, runs)
     if suspects:
-        _retried(written, shard, lambda: _raise(shard, suspects, written))
+        _retried(written, shard, partial(_raise, shard, suspects, written, about_to_name))
     for scope in scopes:
         if scope.part == ROWS:
             written.elsewhere |= untrue_runs(scope)
@@ -144,9 +145,11 @@ def write(
     return written
 
 
-def _raise(shard: int, runs: Sequence[Any], written: Written) -> None:
+def _raise(shard: int, runs: Sequence[Any], written: Written, about_to_name: Remember) -> None:
     with _locked(shard):
         raised, elsewhere = raise_rows(shard, runs)
+        if raised:
+            about_to_name([])
     written.raised += raised
     written.elsewhere |= elsewhere
 

@@ -24,6 +24,10 @@ from workflows_tasks.sql.fragments import Workspaces, prepared
 RUNS: Final = "sweep runs"
 ROWS: Final = "sweep rows"
 AUDIT: Final = "audit"
+TRANSACTIONS: Final = "transactions"
+
+SEEN: Final = 100
+"""Most moments remembered with their transaction ids; past that every second one is forgotten."""
 
 Position = Mapping[str, Any]
 """Where a bookmark is: keys as text, times in ISO format."""
@@ -55,14 +59,15 @@ def sweep() -> int:
 def _late_runs() -> tuple[list[Any], Position | None]:
     """Runs since the watermark that are newer than their row; and how far the watermark may move, if at all.
 
-    It stays behind the start of the oldest transaction that is still open, because what that wrote becomes visible
-    later, under the time of its writing; and behind that by an overlap, because those times are from the clocks of
-    other machines. It also stays behind runs that are left out for being so new that their flush is only due.
+    It stays behind the oldest transaction that is still open, because what that wrote becomes visible later, under the
+    time of its writing; and behind that by an overlap, because those times are from the clocks of other machines. It
+    also stays behind runs that are left out for being so new that their flush is only due.
     """
     settings = conf.settings()
-    ((now, oldest),) = truth.rows((looks.HORIZON, []))
+    ((now, oldest, running, following),) = truth.rows((looks.HORIZON, []))
+    ended = _all_ended_before(now, running, following)
     fresh = now - timedelta(seconds=2 * settings.flush_window_s)
-    horizon = min(oldest - timedelta(seconds=settings.sweep_overlap_s), fresh)
+    horizon = min(min(oldest, ended) - timedelta(seconds=settings.sweep_overlap_s), fresh)
     used_at, run = _watermark(horizon)
     late: list[Any] = []
     settled: Position | None = None
@@ -75,6 +80,21 @@ def _late_runs() -> tuple[list[Any], Position | None]:
             break
         used_at, run, _ = rows[-1]
     return late, settled
+
+
+def _all_ended_before(now: datetime, running: int, following: int) -> datetime:
+    """A moment such that every transaction which had written by then has ended.
+
+    Transaction ids say which have ended, whatever role or prepared transaction they are of, but not when they began;
+    so each sweep takes one and remembers it with its moment. What had begun to write by then has a lower id.
+    """
+    seen = [(datetime.fromisoformat(at), number) for at, number in (_position(TRANSACTIONS) or {"seen": []})["seen"]]
+    seen = [*seen, (now, following)]
+    ended = [position for position, (_, number) in enumerate(seen) if number <= running]
+    seen = seen[ended[-1] :] if ended else seen
+    kept = seen if len(seen) <= SEEN else [*seen[:-1:2], seen[-1]]
+    _move(TRANSACTIONS, {"seen": [(at.isoformat(), number) for at, number in kept]})
+    return seen[0][0]
 
 
 def _watermark(horizon: datetime) -> tuple[datetime, Any]:

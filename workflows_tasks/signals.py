@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.apps import apps
+from django.db import transaction
 from django.db.models import Field, Model
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.signals import post_save, pre_delete, pre_save
@@ -74,12 +75,12 @@ def _run_saved(host: Host, *, instance: Model, using: str, update_fields: frozen
 def _hop_saving(
     host: Host, hops: int, *, instance: Model, using: str, update_fields: frozenset[str] | None, **_: Any
 ) -> None:
-    """Before a version is saved: where did it lead? One query, in a rare save, and never in a run's."""
+    """Before a version is saved: where did it lead? Two queries, in a rare save, and never in a run's."""
     instance.__dict__.pop(WAS, None)
     next_hop: Field[Any, Any] = host.path[hops]
     touched = update_fields is None or not {next_hop.name, next_hop.attname}.isdisjoint(update_fields)
     if touched and not instance._state.adding:
-        instance.__dict__[WAS] = _workflow_of(host, hops, instance, using)
+        instance.__dict__[WAS] = _workflow_left(host, hops, instance, using)
 
 
 def _hop_saved(host: Host, hops: int, *, instance: Model, using: str, **_: Any) -> None:
@@ -94,8 +95,7 @@ def _hop_saved(host: Host, hops: int, *, instance: Model, using: str, **_: Any) 
 
 def _hop_deleting(host: Host, hops: int, *, instance: Model, using: str, **_: Any) -> None:
     """Its runs leave their workflow by one UPDATE, in all workspaces, and none of them is seen."""
-    last = hops == len(host.path) - 1
-    was = getattr(instance, host.workflow.attname) if last else _workflow_of(host, hops, instance, using)
+    was = _workflow_left(host, hops, instance, using)
     if was is not None:
         announcements.gather_scope(Scope(ROWS, host.path_lookup, was), using=using)
 
@@ -114,6 +114,18 @@ def _soft_deleted(host: Host, *, instance: Model, using: str | None = None, **_:
         if isinstance(instance, host.path[hops - 1].related_model):
             _hop_deleting(host, hops, instance=instance, using=using)
             announcements.gather_scope(Scope(RUNS, _lookup(host, hops), _key(host, hops, instance)), using=using)
+
+
+def _workflow_left(host: Host, hops: int, instance: Model, using: str) -> Any:
+    """The workflow that a version leads to until this transaction changes or deletes it.
+
+    Locked first, where there is a transaction to hold the lock, which the write is about to do anyway: otherwise
+    another transaction could lead it on in between, and its rows would name what nobody knows to have left.
+    """
+    if transaction.get_connection(using).in_atomic_block:
+        held = type(instance)._base_manager.using(using).filter(pk=instance.pk)
+        held.select_for_update(no_key=True).order_by().values_list("pk").first()
+    return _workflow_of(host, hops, instance, using)
 
 
 def _workflow_of(host: Host, hops: int, instance: Model, using: str) -> Any:

@@ -82,7 +82,7 @@ def _merged_lock() -> None:
         text = text.replace("WITH announced", f"WITH locked AS MATERIALIZED ({lock}), announced")
         return text.replace(source, f" CROSS JOIN (SELECT count(*) FROM locked) AS locked {source}"), params
 
-    def raise_unlocked(shard: int, runs: Sequence[Any], written: Written) -> None:
+    def raise_unlocked(shard: int, runs: Sequence[Any], written: Written, _: projection.Remember) -> None:
         with projection._read_committed():
             raised, elsewhere = projection.raise_rows(shard, runs)
         written.raised += raised
@@ -111,7 +111,7 @@ def _look_first(*, verifies_lowered: bool) -> None:
     def of_shard(shard: int, runs: Sequence[Any], written: Written) -> list[projection.StaleRow]:
         return projection._of_shard(shard, look(runs), written)
 
-    def raise_and_lower(shard: int, runs: Sequence[Any], written: Written) -> None:
+    def raise_and_lower(shard: int, runs: Sequence[Any], written: Written, _: projection.Remember) -> None:
         with projection._locked(shard):
             stale = of_shard(shard, runs, written)
             found = projection.newest(stale) if stale else []
@@ -168,9 +168,9 @@ def _no_read_committed() -> None:
 def _acknowledge_first() -> None:
     flush_batch = flush._flush_batch
 
-    def acknowledge_first(claim: inbox.Claim, batch: Sequence[str], done: flush.Flushed) -> None:
+    def acknowledge_first(claim: inbox.Claim, batch: Sequence[str], waiting: set[str], done: flush.Flushed) -> None:
         inbox.acknowledge(claim, batch, stats={}, aside={})
-        flush_batch(claim, batch, done)
+        flush_batch(claim, batch, waiting, done)
 
     flush._flush_batch = acknowledge_first
 
@@ -184,7 +184,7 @@ def _no_extending() -> None:
 
 
 def _no_horizon() -> None:
-    looks.HORIZON = "SELECT now(), now()"  # type: ignore[misc]
+    looks.HORIZON = "SELECT now(), now(), 1, 1"  # type: ignore[misc]
 
 
 def _no_inbox_check() -> None:

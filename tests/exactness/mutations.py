@@ -61,7 +61,10 @@ KILLERS: Final[dict[str, list[str]]] = {
     ],
     "acknowledge-first": ["test_claims.py::test_a_claim_outlives_its_flush"],
     "plain-rename-claim": ["test_claims.py::test_the_next_claim_does_not_overwrite_it"],
-    "no-extending": ["test_claims.py::test_a_row_set_back_by_a_flush_that_dies_before_its_look[moved]"],
+    "no-extending": [
+        "test_claims.py::test_a_row_set_back_by_a_flush_that_dies_before_its_look[moved]",
+        "test_claims.py::test_a_flush_that_has_lost_its_claim_raises_nothing_either",
+    ],
     "unsorted-keys": IN_KEY_ORDER,
     "keys-in-plan-order": IN_KEY_ORDER,
     "unsorted-lowering": ["test_lowering.py::test_rows_are_set_back_in_key_order"],
@@ -69,6 +72,8 @@ KILLERS: Final[dict[str, list[str]]] = {
     "no-horizon": [
         "test_watermark.py::test_a_transaction_that_is_open_across_sweeps",
         "test_watermark.py::test_a_prepared_transaction",
+        "test_watermark.py::test_a_transaction_that_was_open_for_long_before_it_was_prepared",
+        "test_watermark.py::test_a_transaction_of_another_role",
     ],
     "no-inbox-check": ["test_verify.py::test_what_is_on_its_way_is_no_drift"],
     "one-look-of-verify": [

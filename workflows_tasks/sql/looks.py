@@ -96,14 +96,16 @@ def sweep_rows(after_id: int, limit: int) -> Statement:
 
 
 HORIZON: Final = """
-    SELECT now(), least(
-        now(),
-        (SELECT min(xact_start) FROM pg_stat_activity
-         WHERE datname = current_database() AND backend_xid IS NOT NULL),
-        (SELECT min(prepared) FROM pg_prepared_xacts WHERE database = current_database())
-    )
+    SELECT now(),
+           (SELECT coalesce(min(xact_start), now()) FROM pg_stat_activity
+            WHERE datname = current_database() AND backend_xid IS NOT NULL),
+           pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+           pg_current_xact_id()::text::bigint
 """
-"""The server's time, and the start of the oldest transaction that has written and is still open or prepared."""
+"""``(now, oldest, running, following)``: the server's time; the start of the oldest transaction that has written and is
+still open, as far as this role may see others'; and two transaction ids, which it may always see: all before
+``running`` have ended, prepared ones included, and ``following`` is one taken for this purpose, so whoever writes for
+the first time after now has a later one. (A snapshot's ``xmax`` would not do: open ids may be past it.)"""
 
 
 def _in_range(workspaces: Workspaces) -> Statement:
