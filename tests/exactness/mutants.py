@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-from workflows_tasks import flush, inbox, models, projection, repair, truth
+from workflows_tasks import flush, inbox, models, projection, repair, signals, truth
 from workflows_tasks.projection import Written
 from workflows_tasks.sql import looks, writes
 from workflows_tasks.sql.fragments import Statement
 
-CHANGED: Final = [flush, inbox, models._Announcement, projection, repair, truth, looks, writes]
+CHANGED: Final = [flush, inbox, models._Announcement, projection, repair, signals, truth, looks, writes]
 """Where mutations replace something."""
 
 KEY_ORDER: Final = "ORDER BY source.workspace, source.uid, source.workflow"
@@ -183,6 +183,15 @@ def _no_extending() -> None:
     inbox.extend = lambda *_: True
 
 
+def _forget_later_batches() -> None:
+    flush_batch = flush._flush_batch
+    flush._flush_batch = lambda claim, batch, _, done: flush_batch(claim, batch, set(), done)
+
+
+def _no_version_lock() -> None:
+    signals._workflow_left = signals._workflow_of
+
+
 def _no_horizon() -> None:
     looks.HORIZON = "SELECT now(), now(), 1, 1"  # type: ignore[misc]
 
@@ -227,6 +236,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "acknowledge-first": Mutant("the acknowledgement's place: it comes before the write", _acknowledge_first),
     "plain-rename-claim": Mutant("the claim's own name: all claims of a shard share one", _plain_rename_claim),
     "no-extending": Mutant("the claim's extension by the runs that rows are set back to", _no_extending),
+    "forget-later-batches": Mutant("that a claim keeps what its later batches are about", _forget_later_batches),
+    "no-version-lock": Mutant("the lock of a version whose workflow is read", _no_version_lock),
     "unsorted-keys": Mutant(
         "the upsert's key order: at random", _reworded("upsert", KEY_ORDER, "ORDER BY random()"), is_random=True
     ),

@@ -65,6 +65,8 @@ KILLERS: Final[dict[str, list[str]]] = {
         "test_claims.py::test_a_row_set_back_by_a_flush_that_dies_before_its_look[moved]",
         "test_claims.py::test_a_flush_that_has_lost_its_claim_raises_nothing_either",
     ],
+    "forget-later-batches": ["test_claims.py::test_a_claim_keeps_what_its_later_batches_are_about"],
+    "no-version-lock": ["test_leaving.py::test_a_version_is_led_on_twice_at_once"],
     "unsorted-keys": IN_KEY_ORDER,
     "keys-in-plan-order": IN_KEY_ORDER,
     "unsorted-lowering": ["test_lowering.py::test_rows_are_set_back_in_key_order"],
