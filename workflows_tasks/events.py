@@ -119,7 +119,10 @@ def claim_lost(error: Exception) -> None:
 
 
 def run_set_aside(run: str, why: str, *, shard: int) -> None:
-    log.error("run set aside shard=%d run=%s why=%s (see: manage.py recent_workflows status)", shard, run, why)
+    log.error(
+        "run set aside shard=%d run=%s why=%s (see: manage.py recent_workflows status)",
+        shard, printable(run), printable(why),
+    )  # fmt: skip
 
 
 def rescued(*, shard: int, released: int) -> None:
@@ -163,5 +166,12 @@ def announcement_failed(error: Exception) -> None:
     log.error("a run was not announced; it waits for the sweep. error=%s", _brief(error), exc_info=error)
 
 
+def printable(text: str) -> str:
+    """Text from Redis, which anybody may have put there, so that every terminal and log file takes it on one line."""
+    escaped = text.encode(errors="backslashreplace").decode()
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in escaped)
+
+
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    said = str(error).strip()
+    return f"{type(error).__name__}: {printable(said.splitlines()[0]) if said else ''}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -112,18 +112,28 @@ def drain(progress: Callable[[int], None]) -> flush.Flushed:
 
 
 def workspaces(text: str | None) -> Workspaces:
-    """The range that ``A-B`` names; either end may be left out.
+    """The range that ``A-B`` names, or ``A..B`` where keys have dashes; either end may be left out.
 
     Raises:
-        InvalidArgument: an end is no key of a workspace, or there is no range.
+        InvalidArgument: an end is no key of a workspace, there is no range, or a dash may be of a key.
     """
     if text is None:
         return EVERYWHERE
-    for at in (i for i, sign in enumerate(text) if sign == "-"):  # a key may have a dash in it
-        with suppress(InvalidArgument):
-            first, last = (reads.key_of(end)[0] if end else None for end in (text[:at], text[at + 1 :]))
-            return Workspaces(first=first, last=last)
-    raise InvalidArgument(f"{text!r} is no range of workspaces; write A-B, with the keys of the first and the last.")
+    sign = ".." if ".." in text else "-"
+    found = [range_ for at in range(len(text)) if text.startswith(sign, at) for range_ in _range(text, at, sign)]
+    if len(found) > 1:
+        raise InvalidArgument(f"{text!r} could be several ranges, for keys may have dashes; write A..B.")
+    if not found:
+        raise InvalidArgument(
+            f"{text!r} is no range of workspaces; write A-B, with the keys of the first and the last."
+        )
+    return found[0]
+
+
+def _range(text: str, at: int, sign: str) -> Iterator[Workspaces]:
+    with suppress(InvalidArgument):
+        first, last = (reads.key_of(end)[0] if end else None for end in (text[:at], text[at + len(sign) :]))
+        yield Workspaces(first=first, last=last)
 
 
 def repair_now(drift: list[truth.Comparison]) -> None:

@@ -9,7 +9,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from tests.conftest import Configure
 from tests.exactness.corruptions import CORRUPTIONS
@@ -61,9 +61,18 @@ def test_a_range_of_workspaces_is_verified_alone(scene: Scene) -> None:
     workflow = scene.host.make_workflow()
     CORRUPTIONS["missing"][1](scene, workflow)
     keys = [str(scene.key_of(workspace)) for workspace in (scene.earlier, scene.workspace)]
-    assert verify("--workspaces", f"{keys[0]}-{keys[0]}", "--repair") == (0, [])
-    code, drift = verify("--workspaces", f"{keys[1]}-{keys[1]}")
+    assert verify("--workspaces", f"{keys[0]}..{keys[0]}", "--repair") == (0, [])
+    code, drift = verify("--workspaces", f"{keys[1]}..{keys[1]}")
     assert (code, [row["verdict"] for row in drift]) == (1, ["missing"])
+
+
+def test_a_range_that_is_none_or_several_is_refused(scene: Scene) -> None:
+    """Before anything is compared; the message says how to write it."""
+    with pytest.raises(CommandError, match="is no range of workspaces; write A-B"):
+        verify("--workspaces", "5")
+    if isinstance(scene.key_of(scene.workspace), str):
+        with pytest.raises(CommandError, match=r"several ranges, for keys may have dashes; write A\.\.B"):
+            verify("--workspaces", "branch-1-branch-2")
 
 
 def test_what_is_on_its_way_is_no_drift(scene: Scene) -> None:

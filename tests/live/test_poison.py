@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from io import StringIO
 from typing import Any
 
 import pytest
 import redis
+from django.core.management import call_command
 
 from tests import hosts
 from tests.conftest import Configure
@@ -48,13 +50,23 @@ def test_many_bad_ids_among_many_good(live: Host, good: Any, caplog: pytest.LogC
     assert shard.stats["set_aside"] == len(live.poison)
 
 
-def test_bytes_that_are_no_text_do_not_block_the_others(live: Host, good: Any, alone: str) -> None:
+def test_bytes_that_are_no_text_do_not_block_the_others(
+    live: Host, good: Any, alone: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor do they break a log file, or an operator's terminal."""
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
-        client.zadd(f"{{{alone}:0}}:pending", {b"\xff\xfe": 1})
+        client.zadd(f"{{{alone}:0}}:pending", {b"\xff\xfe\n\x1b[2J": 1})
     flush_all()
     assert len(assert_exact(live)) == 2
     (shard,) = inbox.status()
-    assert (shard.pending, shard.claims) == (0, 0)
+    assert (shard.pending, shard.claims, shard.aside) == (0, 0, 1)
+    (logged,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    out = StringIO()
+    call_command("recent_workflows", "status", stdout=out, no_color=True)
+    shown = out.getvalue().splitlines()[-1]
+    for told in (logged, shown):
+        assert r"\udcff\udcfe\n\x1b[2J" in told
+        assert told.encode().decode().isprintable()
 
 
 def test_what_was_set_aside_can_be_taken_back(live: Host, good: Any) -> None:

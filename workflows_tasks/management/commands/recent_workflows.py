@@ -12,7 +12,7 @@ from typing import Any
 import click
 from django.core.management.base import BaseCommand, CommandError
 
-from workflows_tasks import operations, repair, truth
+from workflows_tasks import events, operations, repair, truth
 from workflows_tasks.errors import RecentWorkflowsError
 
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         self._action(actions, "sweep", "Look for lost announcements now; what is found is announced.")
         verify = self._action(actions, "verify", "Compare the table with the runs. Exit status 1 if they differ.")
         verify.add_argument(
-            "--workspaces", metavar="A-B", help="only workspaces with keys from A to B; either may be left out"
+            "--workspaces", metavar="A-B", help="only workspaces with keys from A to B, either may be left out; A..B where keys have dashes"
         )
         verify.add_argument("--repair", action="store_true", help="put right what differs, through the flush")
         actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
@@ -76,7 +76,7 @@ class Command(BaseCommand):
         counters = ", ".join(f"{name} {value:,.0f}" for name, value in found["counters"].items() if value)
         self.stdout.write(f"so far: {counters or 'nothing'}")
         for run, why in operations.aside().items():
-            self.stdout.write(self.style.ERROR(f"set aside: run {run}: {why}"))
+            self.stdout.write(self.style.ERROR(f"set aside: run {events.printable(run)}: {events.printable(why)}"))
 
     def _drain(self, **options: Any) -> None:
         retried = operations.retry_aside() if options["retry"] else 0
