@@ -30,7 +30,9 @@ class Command(BaseCommand):
         self._action(actions, "sweep", "Look for lost announcements now; what is found is announced.")
         verify = self._action(actions, "verify", "Compare the table with the runs. Exit status 1 if they differ.")
         verify.add_argument(
-            "--workspaces", metavar="A-B", help="only workspaces with keys from A to B, either may be left out; A..B where keys have dashes"
+            "--workspaces",
+            metavar="A-B",
+            help="only workspaces with keys from A to B, either may be left out; A..B where keys have dashes",
         )
         verify.add_argument("--repair", action="store_true", help="put right what differs, through the flush")
         actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
