@@ -1,7 +1,8 @@
 """``python -m tests [--host NAME ...] [pytest arguments]``: the tests, against each host project in turn.
 
-Each host is a process of its own, for Django reads its settings once. What does not depend on a host runs with the
-first, ``platform``. Further arguments go to pytest as they are: ``python -m tests --host library -k poison -x``.
+Each host is a run of its own, for Django reads its settings once. What does not depend on a host runs with the first,
+``platform``. Tests are spread over processes, each with its own servers, a file at a time. Further arguments go to
+pytest as they are: ``python -m tests --host library -k poison -x -n 0``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from tests.hosts import NAMES, settings_module
 
 NOTHING_COLLECTED = 5
+SPREAD = ["--numprocesses", "auto", "--dist", "loadfile"]
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +38,7 @@ def _passed(host: str, arguments: list[str]) -> bool:
     _say(f"\n=== Tests against the host project '{host}' ===")
     started = time.monotonic()
     code = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
+        [sys.executable, "-m", "pytest", *SPREAD, *arguments],
         env={**os.environ, "DJANGO_SETTINGS_MODULE": settings_module(host)},
         check=False,
     ).returncode

