@@ -125,16 +125,22 @@ def rising(table: str, source: str) -> str:
 
 
 def rises(table: str) -> str:
-    """Condition on ``live``: a row of the run's, of either grain, is older or not there."""
-    return f"""EXISTS (
-        SELECT FROM (VALUES (''), (live.uid)) AS grain(uid)
-        LEFT JOIN {table} AS present
-          ON (present.workspace_id, present.uid, present.published_run_id)
-           = (live.workspace, grain.uid, live.workflow)
-        WHERE grain.uid IS NOT NULL AND (
-            present.id IS NULL OR (live.used_at, live.run) > (present.last_used_at, present.last_run_id)
-        )
-    )"""
+    """Condition on ``live``: a row of the run's, of either grain, is older or not there.
+
+    A sub-select for each grain rather than one join: each is then one look-up of a whole key, where the planner would
+    otherwise read all rows of a workspace's or user's page for it.
+    """
+
+    def newer(uid: str) -> str:
+        return f"""coalesce((
+            SELECT (live.used_at, live.run) > (present.last_used_at, present.last_run_id)
+            FROM {table} AS present
+            WHERE present.workspace_id = live.workspace AND present.uid = {uid}
+              AND present.published_run_id = live.workflow
+        ), true)"""
+
+    workspace, user = newer("''"), newer("live.uid")
+    return f"({workspace} OR (live.uid IS NOT NULL AND {user}))"
 
 
 def upsert(table: str, source: str) -> str:

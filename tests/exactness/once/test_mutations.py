@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.exactness.mutants import MUTANTS
@@ -17,6 +19,20 @@ def killed_by() -> dict[str, set[str]]:
 
 def test_every_mutation_has_killers() -> None:
     assert KILLERS.keys() == MUTANTS.keys()
+
+
+def test_the_design_says_who_kills_each() -> None:
+    """Its table is this one, row for row."""
+    rows = [
+        f"| `{name}` | {mutant.takes_out} | {', '.join(sorted({_function(test) for test in KILLERS[name]}))} |"
+        for name, mutant in MUTANTS.items()
+    ]
+    table = "| mutation | what is taken out | noticed by |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    assert table in (Path(__file__).parents[3] / "docs" / "design.md").read_text()
+
+
+def _function(test: str) -> str:
+    return f"`{test.partition('[')[0].rpartition('::')[2]}`"
 
 
 @pytest.mark.parametrize("mutation", MUTANTS)

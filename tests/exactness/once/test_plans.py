@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tests.exactness.plans import EXPLAIN, nodes, plans
 from tests.hosts.adapter import Host
 from tests.oracle import flush_all
-from workflows_tasks import announce, projection, repair
+from workflows_tasks import announce, conf, projection, repair
 from workflows_tasks.models import Bookmark
 
 RUNS = 60_000
@@ -44,28 +44,9 @@ def history(live: Host) -> Host:
     return live
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", []):
-        yield from nodes(part)
-
-
 def sequential_scans(act: Callable[[], Any], table: str) -> list[str]:
     """The statements, of those that ``act`` makes, whose plan reads the whole of a table."""
-    with CaptureQueriesContext(connection) as captured:
-        act()
-    asked = [query["sql"] for query in captured if query["sql"].lstrip().startswith(("SELECT", "WITH"))]
-    asked = [sql for sql in asked if table in sql]
-    assert asked, "no statement to look at"
-    found = []
-    with connection.cursor() as cursor:
-        for sql in asked:
-            cursor.execute("EXPLAIN (FORMAT JSON) " + sql.replace("%", "%%"), [])
-            (plan,) = cursor.fetchone()[0]
-            scanned = {n["Relation Name"] for n in nodes(plan["Plan"]) if n["Node Type"] == "Seq Scan"}
-            if table in scanned:
-                found.append(sql + "\n" + json.dumps(plan))
-    return found
+    return [f"{plan.statement}\n{json.dumps(plan.root)}" for plan in plans(act, table) if plan.scans(table)]
 
 
 @pytest.mark.parametrize("behind", [timedelta(minutes=2), timedelta(hours=12), timedelta(days=365)])
@@ -73,6 +54,17 @@ def test_a_sweep_reads_no_table_of_runs_as_a_whole(history: Host, behind: timede
     """Whether it is up to date, or comes after a night's or a year's outage."""
     Bookmark.objects.create(name=repair.RUNS, position={"used_at": (timezone.now() - behind).isoformat(), "run": None})
     assert not sequential_scans(repair.sweep, "bots_savedrun")
+
+
+def test_a_sweep_looks_up_one_row_for_each_run_and_grain(history: Host) -> None:
+    """Not all rows of the run's page."""
+    since = (timezone.now() - timedelta(days=365)).isoformat()
+    Bookmark.objects.create(name=repair.RUNS, position={"used_at": since, "run": None})
+    pages = [plan for plan in plans(repair.sweep, "bots_savedrun", EXPLAIN) if "page AS" in plan.statement]
+    assert len(pages) == RUNS // conf.settings().sweep_page + 1
+    for page in pages:
+        read = [node["Actual Rows"] * node["Actual Loops"] for node in nodes(page.root)]
+        assert max(read) <= conf.settings().sweep_page + 1
 
 
 def test_a_flush_reads_no_table_of_runs_as_a_whole(history: Host) -> None:
