@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import StringIO
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -105,25 +106,38 @@ def _settle(found: Summary) -> None:
     """The workers finish what waits, the sweep heals until there is nothing left to heal; then table and runs are
     compared, by the oracle and by the audit."""
     from demo import oracle
-    from workflows_tasks import inbox, operations, repair
+    from workflows_tasks import inbox, operations
 
     started_s = time.monotonic()
     until(lambda: not any(shard.pending or shard.claims for shard in inbox.status()), within_s=QUIET_WITHIN_S)
     found.by_the_workers_s = time.monotonic() - started_s
     found.set_aside = operations.aside()
     operations.retry_aside()
-    quiet_since_s, window_s = time.monotonic(), SETTINGS["FLUSH_WINDOW_S"]
-    for _ in range(MOST_SWEEPS):
-        healed = repair.sweep()
-        found.healed_at_the_end += healed
-        operations.drain(lambda _: None)
-        if healed == 0 and time.monotonic() - quiet_since_s > 3 * window_s:  # nothing is too recent for the sweep
-            break
-        time.sleep(window_s)
     found.rows = oracle.expected_rows()
+    found.healed_at_the_end = _swept(found.rows)
+    until(lambda: not any(shard.pending or shard.claims for shard in inbox.status()), within_s=QUIET_WITHIN_S)
     found.differences = [str(difference) for difference in oracle.differences()]
     found.drift = _verified()
     found.settling_s = time.monotonic() - started_s
+
+
+def _swept(rows: int) -> int:
+    """Sweep until a whole round of the table has found nothing, and nothing was too recent for it; returns how many
+    lost changes were found."""
+    from workflows_tasks import conf, operations, repair
+
+    quiet_since_s, window_s = time.monotonic(), SETTINGS["FLUSH_WINDOW_S"]
+    healed = clean = 0
+    for _ in range(MOST_SWEEPS):
+        was_recent = time.monotonic() - quiet_since_s < 3 * window_s
+        found = repair.sweep()
+        operations.drain(lambda _: None)
+        healed += found
+        clean = 0 if found or was_recent else clean + 1
+        if clean > ceil(rows / conf.settings().sweep_page):
+            return healed
+        time.sleep(window_s)
+    raise RuntimeError(f"{MOST_SWEEPS} sweeps after the last write there is still something to heal.")
 
 
 def _verified() -> list[dict[str, str]]:
