@@ -70,7 +70,7 @@ def test_a_save_goes_on_and_its_id_waits_without_a_marker(
 
 def test_a_save_waits_no_longer_than_the_setting_says(live: Host, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = []
-    for _ in range(3):
+    for _ in range(5):
         monkeypatch.setattr(dispatch, "_breaker", Breaker("broker"))
         started = time.perf_counter()
         make(live)
