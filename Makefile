@@ -6,7 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(subst /,-,$(REQUIREMENTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test soak lint format requirements clean
+.PHONY: help setup demo serve test follow soak docs bench bench-setup lint format requirements clean
+
+# celery-batches holds Celery back, so the benchmarks have an environment of their own.
+BENCH_VENV ?= .venv-bench
+SIZE ?= quick
 
 help: ## Show every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +35,21 @@ serve: setup ## The same with a home page on localhost, until Ctrl-C
 test: setup ## Run the tests, on servers that they start themselves
 	@$(BIN)/python -m tests $(ARGS)
 
+follow: setup ## Follow the installation page, the recipes and the runbooks word by word; about two minutes
+	@$(BIN)/python -m tests --host platform tests/docs/followed $(ARGS)
+
 soak: setup ## Writers, workers and servers under random killing, then the oracle; about ten minutes
 	@$(BIN)/python -m tests.endurance.soak $(ARGS)
+
+docs: setup ## Build the documentation into build/docs; a warning fails it
+	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "build/docs/index.html"
+
+bench-setup:
+	@$(MAKE) --no-print-directory setup VENV=$(BENCH_VENV) REQUIREMENTS=requirements/bench.txt
+
+bench: bench-setup ## Measure beside rivals and limits, about three minutes; SIZE=full, 25, writes docs/benchmarks.md
+	@$(BENCH_VENV)/bin/python -m benchmarks run --size $(SIZE) $(ARGS)
 
 lint: setup ## Formatting, lint, types and import rules
 	@$(BIN)/ruff format --check .
@@ -46,8 +63,8 @@ format: setup ## Rewrite the code as the linter wants it
 
 requirements: setup ## Compile the pinned requirements anew
 	@$(BIN)/python -m pip install --quiet uv
-	@for name in dev oldest; do \
-	  flags=$$([ $$name = dev ] && echo --universal); \
+	@for name in dev bench oldest; do \
+	  flags=$$([ $$name = oldest ] || echo --universal); \
 	  $(BIN)/uv pip compile --quiet --upgrade $$flags --python-version 3.10 --no-emit-index-url --no-emit-find-links \
 	    --no-annotate --custom-compile-command "make requirements" requirements/$$name.in -o requirements/$$name.txt; \
 	done

@@ -1,6 +1,7 @@
 """Runs the workers as it stands::
 
     celery -A celeryconfig worker -Q recent-workflows --prefetch-multiplier=1
+    celery -A celeryconfig worker -Q recent-workflows-backfill --prefetch-multiplier=1  # while history is filled
     celery -A celeryconfig beat
 
 A host with a Celery app of its own needs only ``workflows_tasks.queues.configure(app)``; see docs/install.md.

@@ -17,6 +17,7 @@ class Card:
 
     workflow: int
     title: str
+    photo: str
     used_at: datetime
     run: int
 
@@ -37,12 +38,23 @@ class Card:
 def cards(workspace: int, user: str | None = None, limit: int = 4) -> list[Card]:
     """What the home page shows: one read of the table, joined with the workflows for their titles."""
     rows = recent_workflows(workspace, user, limit).select_related("published_run")
-    return [Card(row.published_run_id, str(row.published_run), row.last_used_at, row.last_run_id) for row in rows]
+    return [
+        Card(
+            workflow=row.published_run_id,
+            title=row.published_run.title,
+            photo=row.published_run.photo_url,
+            used_at=row.last_used_at,
+            run=row.last_run_id,
+        )
+        for row in rows
+    ]
 
 
 def ago(moment: datetime) -> str:
     """How long ago, in one unit."""
     seconds = (timezone.now() - moment).total_seconds()
+    if seconds < 5:
+        return "just now"
     if seconds < 60:
-        return f"{max(seconds, 0):.0f} s ago"
+        return f"{seconds:.0f} s ago"
     return timesince(moment, depth=1).replace("\xa0", " ") + " ago"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
+
+from django.db import connections
 
 from demo import catalogue
 from demo.bots.models import SavedRun
@@ -98,3 +102,25 @@ class Executions:
             run.workspace_id = self.draw.choice(self.shapes).id
             run.save()
             self.counts["moved"] += 1
+
+
+@contextmanager
+def executing(executions: Executions, saves_per_s: float) -> Iterator[None]:
+    """Within, workflows execute, in a thread."""
+    ended = threading.Event()
+
+    def execute() -> None:
+        try:
+            for _ in executions.paced(saves_per_s):
+                if ended.is_set():
+                    break
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=execute, name="executions", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=2)

@@ -55,13 +55,6 @@ def vacuum() -> None:
         cursor.execute("VACUUM ANALYZE")
 
 
-def workspace_ranges(parts: int) -> list[tuple[int, int]]:
-    """(first, last) workspace of about ``parts`` ranges that have about the same number of runs each."""
-    with connection.cursor() as cursor:
-        cursor.execute(_RANGES, [parts])
-        return [(first, last) for first, last in cursor.fetchall()]
-
-
 def _columns(shapes: Sequence[WorkspaceShape]) -> list[list[object]]:
     names = ("id", "name", "runs", "workflows", "users", "first_workflow", "first_user")
     return [[getattr(shape, name) for shape in shapes] for name in names]
@@ -75,7 +68,8 @@ _SHAPES = """
 
 _WORKFLOWS = """
     INSERT INTO bots_publishedrun (id, title, notes, photo_url)
-    SELECT position, title, 'Published for everybody in the workspace.', ''
+    SELECT position, title, 'Published for everybody in the workspace.',
+        CASE WHEN position %% 5 < 3 THEN '/photos/' || position || '.svg' ELSE '' END
     FROM unnest(%s::text[]) WITH ORDINALITY AS workflow(title, position)
 """
 
@@ -120,13 +114,3 @@ _RUNS = """
     ) AS placed
     ORDER BY used_at
 """.replace("{people}", str(USERS))
-
-_RANGES = """
-    SELECT min(workspace_id), max(workspace_id)
-    FROM (
-        SELECT workspace_id, (sum(runs) OVER (ORDER BY workspace_id) - 1) * %s / sum(runs) OVER () AS part
-        FROM (SELECT workspace_id, count(*) AS runs FROM bots_savedrun
-              WHERE workspace_id IS NOT NULL GROUP BY workspace_id) AS counted
-    ) AS parted
-    GROUP BY floor(part) ORDER BY 1
-"""

@@ -16,7 +16,8 @@ from typing import NoReturn
 from demo.servers import Process, die_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
-CONCURRENCY = 2
+CONCURRENCY = 3
+"""Two chunks of a backfill, and a flush beside them."""
 
 SAVE_TIMEOUT_S = 0.5
 """More patience than a web server should have: a laptop whose cores are all busy for a moment is no outage."""
@@ -58,14 +59,15 @@ def migrate() -> None:
 
 
 class Workers:
-    """``celery worker`` on the live queue, and ``celery beat``."""
+    """``celery worker`` on both queues, and ``celery beat``. A real host gives each queue a worker of its own."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
         from workflows_tasks import conf
 
         celery = [sys.executable, "-m", "celery", "-A", "celeryconfig"]
-        worker = f"worker -Q {conf.settings().queue} --pool prefork --concurrency {CONCURRENCY} --loglevel info"
+        queues = f"{conf.settings().queue},{conf.settings().backfill_queue}"
+        worker = f"worker -Q {queues} --pool prefork --concurrency {CONCURRENCY} --loglevel info"
         # Nobody else to talk to: without these it is ready a second earlier.
         alone = ["--without-mingle", "--without-gossip"]
         self._worker = Process([*celery, *worker.split(), *alone], directory / "worker.log")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from demo import catalogue, history, measure, oracle, replaced
+from demo import catalogue, measure, oracle, replaced
 from demo.cards import Card, cards
 from demo.executions import STEPS, Executions
 from demo.host import Workers
@@ -50,13 +50,8 @@ def run(shapes: Sequence[WorkspaceShape], workers: Workers, *, seconds: float, s
         old_ms = measure.best_ms(lambda: replaced.recent_workflows(heaviest))
         came_of_it(f"best of 3: {old_ms:.1f} ms")
 
-    heading("History into the table")
-    fill()
-    with step("VACUUM ANALYZE, as autovacuum does on a live server"):
-        history.vacuum()
-    with step("Waiting for the Celery worker and beat") as came_of_it:
-        workers.wait()
-        came_of_it("ready")
+    heading("History into the table, while runs are saved")
+    fill(shapes, workers)
 
     before = [page.cards() for page in pages]
     _load(pages, shapes, seconds=seconds, saves_per_s=saves_per_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,18 +11,17 @@ from contextlib import contextmanager, suppress
 import click
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
-from django.db import connections
 
-from demo import history
-from demo.executions import Executions
+from demo.executions import Executions, executing
 from demo.home.pages import listed_workspaces
 from demo.host import Workers
-from demo.narration import heading, line, step
+from demo.narration import heading, line
 from demo.shape import WorkspaceShape
 from demo.starting import fill
 
 ADDRESS = "127.0.0.1"
 USUAL_PORT = 8000
+ADMIN = "admin"
 
 
 def run(shapes: Sequence[WorkspaceShape], workers: Workers, *, saves_per_s: float, port: int) -> None:
@@ -30,22 +30,40 @@ def run(shapes: Sequence[WorkspaceShape], workers: Workers, *, saves_per_s: floa
     Raises:
         click.ClickException: the port asked for cannot be had.
     """
-    server = _server(port)
-    heading("History into the table")
-    fill()
-    with step("VACUUM ANALYZE, as autovacuum does on a live server"):
-        history.vacuum()
-    with step("Waiting for the Celery worker and beat"):
-        workers.wait()
-    listed = {workspace.pk for workspace in listed_workspaces()}
-    watched = [shape for shape in shapes if shape.id in listed and shape.runs]
-    executions = Executions(shapes, watched=watched, watched_share=1 / 2)
-    with _executing(executions, saves_per_s), suppress(KeyboardInterrupt):
-        heading(f"The home page: http://localhost:{server.server_port}/")
-        line(f"Workflows execute meanwhile, {saves_per_s:g} saves a second. Ctrl-C ends it all.")
-        line(f"To see what visitors see when the workers hang: kill -STOP {workers.worker_pid} (and -CONT).")
-        server.serve_forever()
-    server.server_close()
+    password = _admin()
+    with _serving(_server(port)) as address, suppress(KeyboardInterrupt):
+        heading("History into the table")
+        line(f"{address} shows already what is in.")
+        fill(shapes, workers)
+        listed = {workspace.pk for workspace in listed_workspaces()}
+        watched = [shape for shape in shapes if shape.id in listed and shape.runs]
+        with executing(Executions(shapes, watched=watched, watched_share=1 / 2), saves_per_s):
+            heading(f"The home page: {address}")
+            line(f"Workflows execute meanwhile, {saves_per_s:g} saves a second. Ctrl-C ends it all.")
+            line(f"Django's admin: {address}admin/, as {ADMIN} with the password {password}")
+            line(f"To see what visitors see when the workers hang: kill -STOP {workers.worker_pid} (and -CONT).")
+            threading.Event().wait()
+
+
+@contextmanager
+def _serving(server: ThreadedWSGIServer) -> Iterator[str]:
+    """Answer requests in threads; yields the address of the home page."""
+    thread = threading.Thread(target=server.serve_forever, name="server", daemon=True)
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _admin() -> str:
+    """Somebody who may log in to Django's admin; returns their password, of this demo only."""
+    from django.contrib.auth.models import User
+
+    password = secrets.token_urlsafe(6)
+    User.objects.create_superuser(ADMIN, password=password)
+    return password
 
 
 def _server(port: int) -> ThreadedWSGIServer:
@@ -70,25 +88,3 @@ def _port(asked: int) -> int:
         except OSError:
             return 0
     return USUAL_PORT
-
-
-@contextmanager
-def _executing(executions: Executions, saves_per_s: float) -> Iterator[None]:
-    """Workflows execute in a thread."""
-    ended = threading.Event()
-
-    def execute() -> None:
-        try:
-            for _ in executions.paced(saves_per_s):
-                if ended.is_set():
-                    break
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=execute, name="executions", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(timeout=2)

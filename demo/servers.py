@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 STARTED_WITHIN_S = 120.0
 """A broker on a machine whose cores are all busy takes a minute."""
@@ -36,10 +38,24 @@ def die_with_parent(sig: int = signal.SIGKILL) -> None:
             os.kill(os.getpid(), sig)
 
 
+PORTS: Final = range(20_000, 32_000)
+"""Below those that systems give to outgoing connections. One of these could take a server's port before the server
+does; and a probe whether it listens already may be given the very port it connects to, and so find itself there."""
+
+
+_given: Final[set[int]] = set()
+"""Ports that this process has chosen, some for servers that do not listen yet."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses, on any address. Not by ``random``, which tests seed alike in every process."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 @dataclass
@@ -81,7 +97,7 @@ class Process:
             RuntimeError: it ended, or was not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + STARTED_WITHIN_S
-        while not ready():
+        while not (ready() and self.running):
             if not self.running or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"{self.argv[0]} did not start:\n{self.log.read_text(errors='replace')[-2000:]}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isqrt
 from typing import Final
 
 from demo import catalogue
@@ -21,7 +20,7 @@ HEAVIEST: Final = ((5, 1_780_569, 1), (232_791, 231_343, 3), (3_206_451, 69_119,
 
 MOST_WORKFLOWS: Final = 240
 LARGEST_ID: Final = 3_800_000
-RUNS_PER_SMALL_WORKSPACE: Final = 56
+RUNS_PER_SMALL_WORKSPACE: Final = 52
 """On average, in the long tail."""
 
 USERS: Final = 900
@@ -73,12 +72,13 @@ def _tail(total_runs: int) -> Iterator[WorkspaceShape]:
     taken = {EMPTY, *(workspace for workspace, _, _ in HEAVIEST)}
     free = [each for each in draw.sample(range(100, LARGEST_ID), count + len(taken)) if each not in taken]
     weights = [1 / (rank + 12) ** 0.75 for rank in range(count)]
+    whole = sum(weights)
     for position, (workspace, weight) in enumerate(zip(free, weights, strict=False)):
-        runs = max(round(total_runs * weight / sum(weights)), 1)
-        workflows = min(max(round(runs**0.75 * draw.uniform(0.2, 1.8)), 1), runs, MOST_WORKFLOWS)
+        runs = max(round(total_runs * weight / whole), 1)
+        workflows = min(max(round(runs**0.5 * draw.uniform(0.2, 1.8)), 1), runs, MOST_WORKFLOWS)
         name = catalogue.company(position + len(HEAVIEST))
         yield WorkspaceShape(id=workspace, name=name, runs=runs, workflows=workflows, users=_users(runs))
 
 
 def _users(runs: int) -> int:
-    return min(max(isqrt(runs), 1), USERS)
+    return min(round(runs**0.3) or 1, USERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import click
@@ -15,7 +15,12 @@ from demo.servers import servers
 from demo.shape import WorkspaceShape, shapes
 
 FILL_PARTS = 8
-"""Ranges of workspaces that history is filled in; each is one statement."""
+"""Chunks that history is filled in, about."""
+
+FILLED_WITHIN_S = 120.0
+
+SAVES_PER_S = 40.0
+"""Saves a second while history is filled."""
 
 
 @contextmanager
@@ -55,23 +60,43 @@ def running_host(runs: int) -> Iterator[tuple[list[WorkspaceShape], Workers]]:
                 stack.close()
 
 
-def fill() -> None:
-    """Fill the table from history, a range of workspaces at a time."""
-    from workflows_tasks import announce, projection
-    from workflows_tasks.sql.fragments import Workspaces
+def fill(every: Sequence[WorkspaceShape], celery: Workers) -> None:
+    """Fill the table from history by a backfill on the worker, and show how far it is; runs are saved meanwhile.
 
-    ranges = history.workspace_ranges(FILL_PARTS)
-    started, rows, stale = time.monotonic(), 0, []
-    with bar(f"Filling the table, {len(ranges)} ranges of workspaces", len(ranges)) as progress:
-        for first, last in ranges:
-            written, found_stale = projection.fill(Workspaces(first, last))
-            rows += written
-            stale += found_stale
-            progress.update(1)
-    announce([row.run for row in stale])
+    Raises:
+        RuntimeError: it did not succeed, or not in time.
+    """
+    from demo.executions import Executions, executing
+
+    with step("VACUUM ANALYZE, as autovacuum does on a live server"):
+        history.vacuum()
+    with step("Waiting for the Celery worker and beat") as came_of_it:
+        celery.wait()
+        came_of_it("ready")
+    with executing(Executions(every), SAVES_PER_S):
+        _backfill(sum(shape.runs for shape in every) // FILL_PARTS)
+    with step("VACUUM ANALYZE of what is there now"):
+        history.vacuum()
+
+
+def _backfill(chunk_size: int) -> None:
+    from backfill import runner
+    from backfill.states import RunStatus
+
+    started = time.monotonic()
+    run = runner.start(chunk_size=chunk_size, actor="the demo")
+    with bar("A backfill: planned, filled and verified by the worker", 200) as progress:
+        while (seen := runner.status(run.pk)).run.is_open:
+            if time.monotonic() - started > FILLED_WITHIN_S:
+                raise RuntimeError(f"The backfill is {seen.run.status} after {FILLED_WITHIN_S:.0f} s: {seen.reasons}")
+            progress.update(int(seen.fill.percent + seen.verify.percent) - progress.pos)
+            time.sleep(0.1)
+        progress.update(200 - progress.pos)
+    if seen.run.status != RunStatus.SUCCEEDED:
+        raise RuntimeError(f"The backfill {seen.run.status}: {seen.run.error}")
     line(
-        f"{counted(rows, 'row')} written in {time.monotonic() - started:.1f} s; "
-        f"{counted(len(stale), 'row')} changed meanwhile and left to a flush"
+        f"{counted(seen.fill.planned, 'run')} in {counted(sum(seen.fill.chunks.values()), 'chunk')}: "
+        f"{counted(seen.fill.rows, 'row')} written, all verified, in {time.monotonic() - started:.1f} s"
     )
 
 

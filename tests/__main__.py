@@ -16,7 +16,8 @@ import time
 from tests.hosts import NAMES, settings_module
 
 NOTHING_COLLECTED = 5
-SPREAD = ["--numprocesses", "auto", "--dist", "loadfile"]
+SPREAD = ["--numprocesses", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
+"""Two for each core: much of the time a test waits for a window or a lease to pass. In the order of ``conftest``."""
 
 
 def main(argv: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from tests import broker, hosts
 from tests.hosts.adapter import Host
 from workflows_tasks import announcements, conf, dispatch
 from workflows_tasks.breaker import Breaker
+
+ONCE = {"once", "browser", "followed"}
+"""Directories of what depends on no host."""
 
 OF_DJANGO_ITSELF = {"django_content_type", "auth_permission", "django_migrations"}
 """Tables that ``migrate`` fills."""
@@ -38,16 +42,20 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this host does not allow, or is not for it: deselected, for there is nothing to skip."""
+    """Leave out what this host does not allow, or is not for it: deselected, for there is nothing to skip. Files that
+    may take longest begin first, or all processes would wait for the one that has the last of them."""
     host = hosts.current()
     here = [item for item in items if _is_for(host, item.path)]  # a file that is named is collected all the same
     wanted = [item for item in here if all(host.allows.issuperset(m.args) for m in item.iter_markers("where_allowed"))]
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
-    items[:] = wanted
+    patience_s: Counter[Path] = Counter()
+    for item in wanted:
+        patience_s[item.path] = max(patience_s[item.path], *(mark.args[0] for mark in item.iter_markers("timeout")), 0)
+    items[:] = sorted(wanted, key=lambda item: -patience_s[item.path])
 
 
 def _is_for(host: Host, path: Path) -> bool:
-    return host.name == hosts.NAMES[0] or "once" not in path.relative_to(Path(__file__).parent).parts
+    return host.name == hosts.NAMES[0] or ONCE.isdisjoint(path.relative_to(Path(__file__).parent).parts)
 
 
 @pytest.fixture
@@ -93,6 +101,9 @@ def alone(
     name = f"test-{uuid.uuid4()}"
     names_used.append(name)
     celery_app_in_process.set_current()
+    # The app keeps the pool of the first broker it sent to, which may have been another test's own.
+    monkeypatch.setattr(celery_app_in_process, "_pool", None)
+    monkeypatch.setattr(celery_app_in_process.amqp, "_producer_pool", None)
     configure(KEY_PREFIX=name, QUEUE=name, **PATIENT)
     monkeypatch.setattr(announcements, "_breaker", Breaker("inbox"))
     monkeypatch.setattr(announcements, "_kept", {})

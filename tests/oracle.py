@@ -63,6 +63,14 @@ def flush_all() -> None:
     raise AssertionError(f"still pending after {MOST_ROUNDS} rounds: {inbox.status()}")
 
 
+def idle() -> bool:
+    """Nothing is pending, and nothing is claimed, which a worker may be writing.
+
+    Asked twice: what goes from one shard to another may be in neither where it is looked for.
+    """
+    return not any(shard.pending or shard.claims for _ in range(2) for shard in inbox.status())
+
+
 def assert_exact(host: Host) -> list[Row]:
     """The table is what the oracle says, row for row; returns it."""
     rows = stored()

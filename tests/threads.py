@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from django.db import connection, connections
 
 from tests.waiting import until
-from workflows_tasks.projection import LOCK_CLASS
+from workflows_tasks.transactions import LOCK_CLASS
 
 T = TypeVar("T")
 

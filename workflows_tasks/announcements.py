@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from django.db import transaction
@@ -52,9 +52,16 @@ def announce(runs: QuerySet[Any] | Iterable[Any], *, using: str | None = None) -
 def announce_or_report(runs: QuerySet[Any] | Iterable[Any], *, using: str) -> None:
     """``announce`` for writes that are not ours: they must not fail because of this table."""
     try:
-        announce(runs, using=using)
+        with unharmed(using):
+            announce(runs, using=using)
     except Exception as error:
         events.announcement_failed(error)
+
+
+def unharmed(using: str) -> AbstractContextManager[None]:
+    """Around a query in the host's transaction: if it fails, as for want of a privilege, the transaction does not."""
+    within = transaction.get_connection(using).in_atomic_block
+    return transaction.atomic(using=using) if within else nullcontext()
 
 
 def gather(run: Model, *, using: str) -> None:
@@ -84,6 +91,8 @@ def _placed(runs: QuerySet[Any] | Iterable[Any], using: str) -> Iterator[tuple[s
             raise InvalidArgument(
                 f"announce() got a queryset of {runs.model._meta.label}; it takes runs, {run_model._meta.label}."
             )
+        # From where they were written, unless the host says otherwise: a replica may not have them yet.
+        runs = runs if runs._db else runs.using(using)  # type: ignore[attr-defined]
         unordered = runs if runs.query.is_sliced or runs.query.combinator else runs.order_by()
         found: Iterable[tuple[Any, Any]] = unordered.values_list("pk", workspace).iterator(chunk_size=CHUNK)
         yield from (_place(pk, value) for pk, value in found)
@@ -150,13 +159,13 @@ def _deliver(runs: dict[str, int]) -> None:
 
     While Redis does not answer, some ids are kept in this process and go along when it answers again.
     """
-    global _kept, _lost
+    global _lost
     if not runs:
         return
-    late, _kept = _kept, {}
     if _breaker.is_open:
-        _keep(late | runs)
+        _keep(runs)
         return
+    late = _taken() if _kept else {}
     pause_s = conf.settings().breaker_s
     try:
         dispatch.deliver(late | runs, undelivered=_lost)
@@ -170,7 +179,20 @@ def _deliver(runs: dict[str, int]) -> None:
     _lost = 0
 
 
+def _taken() -> dict[str, int]:
+    """What was kept, now the caller's. One at a time: other threads keep theirs meanwhile, and a lock that is held
+    while a process forks would never be free in its child."""
+    taken: dict[str, int] = {}
+    with suppress(KeyError):
+        while True:
+            taken.update([_kept.popitem()])
+    return taken
+
+
 def _keep(runs: dict[str, int]) -> None:
-    global _kept, _lost
-    _kept = dict(islice(runs.items(), KEPT))
-    _lost += len(runs) - len(_kept)
+    global _lost
+    for run, shard in runs.items():
+        if run in _kept or len(_kept) < KEPT:
+            _kept[run] = shard
+        else:
+            _lost += 1

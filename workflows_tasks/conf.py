@@ -113,6 +113,43 @@ class Settings:
     audit_chunk: int = 50_000
     """About how many runs one audit statement reads; a workspace with more is read by itself."""
 
+    backfill_parallel: int = 2
+    """Chunks that a backfill works on at the same time, unless it is told otherwise."""
+
+    backfill_chunk: int = 200_000
+    """Runs in one chunk of a backfill, unless it is told otherwise."""
+
+    backfill_target_s: float = 0.5
+    """Seconds that one transaction of a backfill should take; the number of runs in it is adapted to that."""
+
+    backfill_statement_timeout_s: float = 4.0
+    """Seconds after which a statement of a backfill gives up; a tenth of its runs is then tried. A pause takes about
+    as long."""
+
+    backfill_plan_timeout_s: float = 3_600.0
+    """Seconds after which a statement that plans a backfill gives up; it counts all runs."""
+
+    backfill_lease_s: float = 30.0
+    """Seconds after which the chunk of a worker that says nothing is given to another."""
+
+    backfill_slice_s: float = 60.0
+    """Seconds after which one Celery message of a backfill begins no other transaction; it has had one by then."""
+
+    backfill_tick_s: float = 2.0
+    """Seconds between two looks at the running backfill (Celery beat)."""
+
+    backfill_shed_s: float = 2.0
+    """Age of the oldest id in the live inbox, in seconds, past which a backfill works on one chunk fewer."""
+
+    backfill_stop_s: float = 10.0
+    """The same, past which it does not begin another transaction."""
+
+    backfill_replication_lag_s: float = 10.0
+    """Seconds that a replica may be behind; past it a backfill does not begin another transaction."""
+
+    backfill_throttle: str | None = None
+    """Dotted path of your own ``() -> str | None``: a reason for a backfill to wait, or None if there is none."""
+
     @classmethod
     def from_mapping(cls, raw: object) -> Settings:
         """Return the typed settings.
@@ -131,6 +168,7 @@ _FIELDS: Final = {field.name: field for field in fields(Settings)}
 _REQUIRED: Final = [name for name, field in _FIELDS.items() if field.default is MISSING]
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "str": (str,),
+    "str | None": (str, type(None)),
     "int": (int,),
     "float": (float, int),
     "Q | str": (Q, str),
@@ -183,7 +221,7 @@ def _wrong_value(key: str, value: object) -> ConfigurationError | None:
             hint=f"Set {key} to a value of that type.",
             id="recent_workflows.E004",
         )
-    if kind == "str" and not value:
+    if kind == "str" and not value and value != _FIELDS[key.lower()].default:
         return ConfigurationError(f"{NAME}[{key!r}] is empty.", hint="Set it.", id="recent_workflows.E004")
     if isinstance(value, tuple | list) and not all(isinstance(item, str) for item in value):
         return ConfigurationError(
@@ -208,6 +246,14 @@ def _across(raw: dict[str, Any]) -> list[ConfigurationError]:
     rules = [
         ("flush_time_limit_s", "claim_lease_s", "a claim would be taken from a flush that still works on it"),
         ("flush_window_s", "marker_s", "a second flush message would be sent while the first still waits"),
+        ("backfill_target_s", "backfill_statement_timeout_s", "a backfill's transactions could never take their time"),
+        (
+            "backfill_statement_timeout_s",
+            "backfill_lease_s",
+            "a chunk would be taken from a worker that still fills it",
+        ),
+        ("backfill_tick_s", "backfill_lease_s", "a worker's death would be noticed before it is looked for"),
+        ("backfill_shed_s", "backfill_stop_s", "a backfill would stop before it slows down"),
     ]
     return [
         ConfigurationError(

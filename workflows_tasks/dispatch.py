@@ -62,6 +62,7 @@ def send_flush(shard: int, *, delay_s: float | None = None) -> bool:
                 queue=settings.queue,
                 producer=producer,
                 time_limit=settings.flush_time_limit_s,
+                soft_time_limit=settings.flush_time_limit_s,  # or the host's own would hold
                 retry=True,
                 retry_policy=ONE_RETRY,
             )

@@ -31,5 +31,9 @@ class ClaimLost(RecentWorkflowsError):
     """A flush outlived its claim's lease. It must not write; whoever took the ids over does."""
 
 
+class NothingCommits(RecentWorkflowsError):
+    """A flush was asked for on a connection whose autocommit is off; nothing was written."""
+
+
 class InboxUnavailable(RecentWorkflowsError):
     """Redis did not answer in time. The save path counts it and goes on; workers and commands report it."""

@@ -32,8 +32,12 @@ COUNTERS: Final[Mapping[str, str]] = {
     "failures": "Flushes that failed; their claim went back to the inbox.",
     "released": "Claims put back: failed flushes, and those whose worker is gone.",
     "healed": "Changes whose announcement was lost, found by the sweep. The loss metric: 0 is right.",
-    "drift": "Differences between table and runs that the audit or an operator's verify found.",
+    "drift": "Differences that the audit, a backfill's verification or verify --repair found and announced.",
     "dropped": "Run ids not added because their shard's inbox was full; the sweep finds them.",
+    "shadow_reads": "Reads whose old answer was compared with the table's, before the switch.",
+    "shadow_different": "Of those, reads that differ for no reason that passes.",
+    "shadow_pending": "Of those, reads that differ while one of their runs waits for a flush.",
+    "shadow_uncovered": "Of those, reads that differ in a workspace whose history is not filled yet.",
     "undelivered": "Run ids that saves could neither announce nor keep while Redis did not answer; the sweep's.",
 }
 """Counters since the inbox was created: name -> what it counts."""
@@ -42,6 +46,8 @@ HISTOGRAMS: Final[Mapping[str, str]] = {
     "commit_to_visible": "Seconds from the announcement of a committed change until its row is committed.",
     "flush_seconds": "Seconds a flush took, from its claim to its last commit.",
 }
+
+UP: Final = "Whether Redis answered, 1 or 0; if not there are no other numbers."
 
 GAUGES: Final[Mapping[str, str]] = {
     "pending": "Run ids waiting for a flush.",

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError
 
-from workflows_tasks import conf, dispatch, events, inbox, projection
-from workflows_tasks.errors import ClaimLost
+from workflows_tasks import conf, dispatch, events, inbox, projection, transactions
+from workflows_tasks.errors import ClaimLost, InboxUnavailable
 from workflows_tasks.ids import BAD_TEXT, Scope, decode, encode, is_scope
 
 DB_ERRORS: Final = (DatabaseError, InterfaceError)
@@ -68,7 +68,11 @@ def rescue(shard: int) -> int:
 
 def reschedule(shard: int, *, delay_s: float | None = None) -> None:
     """Send a flush message unless one is under way."""
-    if inbox.mark(shard):
+    try:
+        free = inbox.mark(shard)
+    except InboxUnavailable:  # as where Redis has no memory for a marker; a message too many finds nothing to do
+        free = True
+    if free:
         dispatch.send_flush(shard, delay_s=delay_s)
 
 
@@ -85,7 +89,7 @@ def _flush_batch(claim: inbox.Claim, batch: Sequence[str], waiting: set[str], do
     try:
         written = _written(claim, meant, named)
     except DB_ERRORS as error:
-        if not projection.is_refusal(error) or time.monotonic() - claim.taken_at_s > _deadline_s():
+        if not transactions.is_refusal(error) or time.monotonic() - claim.taken_at_s > _deadline_s():
             raise
         if len(batch) > 1:
             for half in _halves(list(batch)):

@@ -15,14 +15,14 @@ from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError
 from django.core.signals import setting_changed
 from django.db import router
-from django.db.models import Field, ForeignKey, Model, Q
+from django.db.models import Field, ForeignKey, GeneratedField, Model, Q
 from django.db.models.constants import LOOKUP_SEP
-from django.db.models.expressions import BaseExpression, F
 from django.dispatch import Signal
 from django.utils.module_loading import import_string
 
 from workflows_tasks import conf
 from workflows_tasks.errors import ConfigurationError
+from workflows_tasks.filters import fields_read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +69,7 @@ class Host:
         """Alias of the database that both runs and our table are written to. Never a replica: it lags."""
         return router.db_for_write(self.run)
 
-    @property
+    @cached_property
     def run_key(self) -> Field[Any, Any]:
         """The field that holds the run's primary key: through parent links, where the run has them."""
         return storage_field(self.run._meta.pk)
@@ -77,11 +77,13 @@ class Host:
     @cached_property
     def relevant_fields(self) -> frozenset[str] | None:
         """Names under which ``save(update_fields=...)`` may change what a row of ours says; None if unknowable."""
-        names = _names_in(self.run_filter)
+        names = fields_read(self.run_filter)
         if names is None:
             return None
         fields = [self.workspace, self.user, self.path[0], self.used_at]
         fields += [self.run._meta.get_field(n) for n in names if n != "pk"]  # type: ignore[misc]
+        if any(isinstance(field, GeneratedField) for field in fields):
+            return None  # the database works it out from others
         return frozenset(name for field in fields for name in (field.name, getattr(field, "attname", field.name)))
 
 
@@ -280,19 +282,3 @@ def _compiles(run: type[Model], key: str, value: Q | str) -> None:
         raise _error(
             key, f"{q} does not compile over {run._meta.label} ({error}).", "Correct the filter.", 15
         ) from error
-
-
-def _names_in(q: Q) -> set[str] | None:
-    """The run's fields a filter reads, or None where an expression hides them."""
-    names: set[str] = set()
-    for child in q.children:
-        if isinstance(child, Q):
-            inner = _names_in(child)
-            if inner is None:
-                return None
-            names |= inner
-        elif isinstance(child, tuple) and not isinstance(child[1], (BaseExpression, F)):
-            names.add(child[0].split(LOOKUP_SEP)[0])
-        else:
-            return None
-    return names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections
 
@@ -35,14 +35,30 @@ class Status:
         """Counters and histograms of all shards together."""
         return events.merged(shard.stats for shard in self.shards)
 
+    @property
+    def pending(self) -> int:
+        return sum(shard.pending for shard in self.shards)
+
+    @property
+    def oldest_pending_s(self) -> float:
+        return max((shard.oldest_pending_s or 0.0 for shard in self.shards), default=0.0)
+
+    @property
+    def claims(self) -> int:
+        return sum(shard.claims for shard in self.shards)
+
+    @property
+    def aside(self) -> int:
+        return sum(shard.aside for shard in self.shards)
+
     def as_json(self) -> dict[str, Any]:
         counters = {name: self.stats.get(name, 0) for name in events.COUNTERS}
         shards = [{k: v for k, v in asdict(shard).items() if k != "stats"} for shard in self.shards]
         return {
-            "pending": sum(shard.pending for shard in self.shards),
-            "oldest_pending_s": max((s.oldest_pending_s or 0 for s in self.shards), default=0),
-            "claims": sum(shard.claims for shard in self.shards),
-            "aside": sum(shard.aside for shard in self.shards),
+            "pending": self.pending,
+            "oldest_pending_s": self.oldest_pending_s,
+            "claims": self.claims,
+            "aside": self.aside,
             "rows": self.rows,
             "rows_are_estimated": self.rows_are_estimated,
             "visible_p50_s": self.visible_p50_s,
@@ -52,15 +68,18 @@ class Status:
         }
 
 
-def status() -> Status:
+def status(*, exactly: bool = True) -> Status:
     """Read every shard and the table's size.
+
+    Args:
+        exactly: count the rows of a small table.
 
     Raises:
         InboxUnavailable: Redis does not answer.
     """
     shards = inbox.status()
     visible = events.histogram(events.merged(shard.stats for shard in shards), "commit_to_visible")
-    rows, estimated = _rows()
+    rows, estimated = _rows(exactly=exactly)
     return Status(
         shards=shards,
         rows=rows,
@@ -70,14 +89,14 @@ def status() -> Status:
     )
 
 
-def _rows() -> tuple[int, bool]:
+def _rows(*, exactly: bool) -> tuple[int, bool]:
     with connections[host().database].cursor() as cursor:
         cursor.execute(
             "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [WorkspaceRecentWorkflow._meta.db_table]
         )
         estimate = cursor.fetchone()[0]
-    if estimate > COUNTED_UP_TO:
-        return estimate, True
+    if estimate > COUNTED_UP_TO or not exactly:
+        return max(estimate, 0), True
     return WorkspaceRecentWorkflow.objects.using(host().database).count(), False
 
 
@@ -86,9 +105,21 @@ def pending() -> int:
     return sum(shard.pending for shard in inbox.status())
 
 
-def aside() -> dict[str, str]:
-    """Run ids that were set aside, each with the reason."""
-    return {run: why["why"] for shard in range(conf.settings().shards) for run, why in inbox.aside(shard).items()}
+class SetAside(NamedTuple):
+    """A run id that waits for ``drain --retry``, and the reason."""
+
+    shard: int
+    run: str
+    why: str
+
+
+def aside() -> list[SetAside]:
+    """Every run id that was set aside."""
+    return [
+        SetAside(shard, run, told["why"])
+        for shard in range(conf.settings().shards)
+        for run, told in inbox.aside(shard).items()
+    ]
 
 
 def retry_aside() -> int:

@@ -15,24 +15,16 @@ announcement.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from django.db import DataError, OperationalError, connections, transaction
-
-from workflows_tasks import conf, events
+from workflows_tasks import transactions
 from workflows_tasks.host import host
 from workflows_tasks.ids import ROWS, Scope
 from workflows_tasks.sql import looks, writes
 from workflows_tasks.sql.fragments import EVERYWHERE, Statement, Workspaces, prepared
-
-LOCK_CLASS: Final = 0x52574654
-"""First key of the shards' advisory locks; the second is the shard."""
 
 LIGHT: Final = 5_000
 """A workspace of at most this many runs is read whole when the newest of a key is searched."""
@@ -43,14 +35,8 @@ PAGES: Final = (1_000, 30_000)
 BRANCHES: Final = 20
 """Most keys of heavy workspaces searched in one statement."""
 
-TRANSIENT: Final = frozenset({"40001", "40P01", "55P03"})
-"""SQLSTATEs worth another try: serialization failure, deadlock, lock timeout."""
-
-STATEMENT_TIMEOUT: Final = "57014"
-REFUSALS: Final = ("21", "22", "23", "54")
-"""Classes of SQLSTATE that speak of values. Not 42: a column that is missing until a migration ran is nobody's id."""
-
-ATTEMPTS: Final = 5
+LOOKS: Final = 5
+"""Most times that what a write wrote is looked at; what still changes then is left to the next flush."""
 
 T = TypeVar("T")
 
@@ -58,12 +44,12 @@ T = TypeVar("T")
 Remember = Callable[[list[Any]], None]
 
 
-def _nothing(_: list[Any]) -> None:
+def _nothing(_: object) -> None:
     pass
 
 
 class StaleRow(NamedTuple):
-    """A row that does not say the truth, as it was read."""
+    """A row that does not say the truth, as it was read; its time is in UTC, without zone (``fragments.in_utc``)."""
 
     shard: int
     workspace: Any
@@ -94,6 +80,9 @@ class Written:
     removed: int = 0
     retries: int = 0
     elsewhere: dict[Any, int] = field(default_factory=dict)
+
+    def again(self) -> None:
+        self.retries += 1
 
     @property
     def rows(self) -> int:
@@ -129,24 +118,26 @@ def write(
     written = Written()
     suspects = prepared(host().run_key, runs)
     if suspects:
-        _retried(written, shard, partial(_raise, shard, suspects, written, about_to_name))
+        transactions.retried(shard, partial(_raise, shard, suspects, written, about_to_name), written.again)
     for scope in scopes:
         if scope.part == ROWS:
             written.elsewhere |= untrue_runs(scope)
         else:
-            suspects = suspects + _retried(written, shard, partial(_raise_scope, shard, scope, written, about_to_name))
+            step = partial(_raise_scope, shard, scope, written, about_to_name)
+            suspects = suspects + transactions.retried(shard, step, written.again)
     # After the commit, without the lock: what is seen here is only looked at again, under the lock.
-    for _ in range(ATTEMPTS):
+    for _ in range(LOOKS):
         stale = _of_shard(shard, stale_rows(suspects), written)
         if not stale:
             return written
-        suspects = _retried(written, shard, partial(_lower, shard, stale, written, about_to_name))
+        step = partial(_lower, shard, stale, written, about_to_name)
+        suspects = transactions.retried(shard, step, written.again)
     written.elsewhere |= dict.fromkeys(suspects, shard)  # they change faster than we write: once more, a window later
     return written
 
 
 def _raise(shard: int, runs: Sequence[Any], written: Written, about_to_name: Remember) -> None:
-    with _locked(shard):
+    with transactions.locked(shard):
         raised, elsewhere = raise_rows(shard, runs)
         if raised:
             about_to_name([])
@@ -156,7 +147,7 @@ def _raise(shard: int, runs: Sequence[Any], written: Written, about_to_name: Rem
 
 def _raise_scope(shard: int, scope: Scope, written: Written, about_to_name: Remember) -> list[Any]:
     """Raise rows to runs that a scope reaches; returns the runs that they name now, to be looked at."""
-    with _locked(shard, statement_part=1 / 2), _cursor() as cursor:
+    with transactions.locked(shard, statement=1 / 2), transactions.cursor() as cursor:
         cursor.execute(*writes.raise_scope(shard, scope))
         named = [run for (run,) in cursor.fetchall()]
         if named:
@@ -167,7 +158,7 @@ def _raise_scope(shard: int, scope: Scope, written: Written, about_to_name: Reme
 
 def _lower(shard: int, rows: Sequence[StaleRow], written: Written, about_to_name: Remember) -> list[Any]:
     """Lower rows; returns the runs that they name now, to be looked at."""
-    with _locked(shard):
+    with transactions.locked(shard):
         found = newest(rows)
         named = [each.run for each in found if each.run is not None]
         if named:
@@ -189,7 +180,7 @@ def raise_rows(shard: int, runs: Sequence[Any]) -> tuple[int, dict[Any, int]]:
     Returns:
         rows written; and runs whose workspace belongs to another shard, with that shard.
     """
-    with _cursor() as cursor:
+    with transactions.cursor() as cursor:
         cursor.execute(*writes.raise_rows(shard, runs))
         rows = cursor.fetchall()
     return sum(raised for _, _, raised in rows), {run: other for run, other, _ in rows if other is not None}
@@ -199,14 +190,14 @@ def stale_rows(runs: Sequence[Any]) -> list[StaleRow]:
     """Rows, of any shard, whose ``last_run`` is among ``runs`` and is not there as they say."""
     if not runs:
         return []
-    with _cursor() as cursor:
+    with transactions.read_committed(*transactions.limits()), transactions.cursor() as cursor:
         cursor.execute(*looks.stale_rows(runs))
         return [StaleRow(*row) for row in cursor.fetchall()]
 
 
 def untrue_runs(scope: Scope) -> dict[Any, int]:
     """The runs of a workspace's or workflow's rows that are not true, with the shards that must look at them."""
-    with _read_committed(_limit("statement_timeout", 1 / 2)), _cursor() as cursor:
+    with transactions.read_committed(*transactions.limits(statement=1 / 2)), transactions.cursor() as cursor:
         cursor.execute(*looks.untrue_rows_of(scope))
         return dict(cursor.fetchall())
 
@@ -217,7 +208,7 @@ def newest(rows: Sequence[StaleRow]) -> list[Found]:
     Small workspaces are read whole, all at once. In a heavy one the newest runs are walked, since the one looked for
     is nearly always among them; only what is not met there is searched by workflow, which may take seconds.
     """
-    with _cursor() as cursor:
+    with transactions.cursor() as cursor:
         workspaces = list({row.workspace for row in rows})
         cursor.execute(*writes.heavy_workspaces(workspaces, LIGHT))
         heavy = {workspaces[position] for (position,) in cursor.fetchall()}
@@ -251,7 +242,7 @@ def lower_rows(found: Sequence[Found]) -> tuple[int, int]:
 
     A row that changed since was raised by ``fill``, which takes no lock and verifies what it wrote.
     """
-    with _cursor() as cursor:
+    with transactions.cursor() as cursor:
         rows = [(*each.row.key, each.row.used_at, each.row.run, each.used_at, each.run) for each in found]
         cursor.execute(*writes.lower_rows(rows))
         lowered, removed = cursor.fetchone()
@@ -268,77 +259,40 @@ def fill(workspaces: Workspaces = EVERYWHERE) -> tuple[int, list[StaleRow]]:
         rows written; and rows of the range that do not say the truth, whose runs the caller must announce, so that a
         flush repairs them under its lock.
     """
+    return raise_history(workspaces), stale_in_range(workspaces)
+
+
+def raise_history(
+    workspaces: Workspaces,
+    *,
+    since: Any = None,
+    settings: Sequence[str] = (),
+    before_commit: Callable[[int], None] = _nothing,
+) -> int:
+    """The writing half of ``fill``. The caller must then look at what is ``stale_in_range``, and announce it.
+
+    Args:
+        since: only runs used at that moment or later.
+        settings: ``SET LOCAL`` statements of the transaction.
+        before_commit: called with the number of rows written, inside the transaction; what it writes is committed
+            with them, and nothing is if it raises.
+
+    Returns:
+        rows written.
+    """
 
     def once() -> int:
-        with _read_committed(), _cursor() as cursor:
-            cursor.execute(*writes.fill(workspaces))
-            return int(cursor.fetchone()[0])
+        with transactions.read_committed(*settings), transactions.cursor() as cursor:
+            cursor.execute(*writes.fill(workspaces, since))
+            rows = int(cursor.fetchone()[0])
+            before_commit(rows)
+            return rows
 
-    rows = _retried(Written(), -1, once)
-    with _cursor() as cursor:
+    return transactions.retried(-1, once)
+
+
+def stale_in_range(workspaces: Workspaces) -> list[StaleRow]:
+    """Rows that a fill of this range can have written and that do not say the truth."""
+    with transactions.cursor() as cursor:
         cursor.execute(*looks.stale_in_range(workspaces))
-        return rows, [StaleRow(*row) for row in cursor.fetchall()]
-
-
-@contextmanager
-def _locked(shard: int, *, statement_part: float = 1 / 6) -> Iterator[None]:
-    """A transaction that holds the shard's lock: one writer per shard, until its commit."""
-    # A stopped or hanging worker must not keep the lock: the server ends its session.
-    limits = {"lock_timeout": 1 / 8, "statement_timeout": statement_part, "idle_in_transaction_session_timeout": 1 / 2}
-    with _read_committed(*(_limit(name, part) for name, part in limits.items())):
-        with _cursor() as cursor:
-            # A statement of its own: the next one takes its snapshot after the lock is granted, and so sees all that
-            # was committed by whoever held it before. Transaction-scoped, so it works behind a transaction pooler.
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_CLASS, shard])
-        yield
-
-
-def _limit(name: str, part: float) -> str:
-    """Set a limit of this transaction to a part of the time a flush has."""
-    return f"SET LOCAL {name} = {round(conf.settings().flush_time_limit_s * 1000 * part)}"
-
-
-@contextmanager
-def _read_committed(*settings: str) -> Iterator[None]:
-    """A transaction with a snapshot for each statement. A host may have made REPEATABLE READ its default, under which
-    the only snapshot would be older than the lock."""
-    with transaction.atomic(using=host().database), _cursor() as cursor:
-        outermost = not connections[host().database].savepoint_ids
-        isolation = ["SET TRANSACTION ISOLATION LEVEL READ COMMITTED"] if outermost else []
-        if statements := [*isolation, *settings]:
-            cursor.execute("; ".join(statements))
-        yield
-
-
-@contextmanager
-def _cursor() -> Iterator[Any]:
-    with connections[host().database].cursor() as cursor:
-        yield cursor
-
-
-def _retried(written: Written, shard: int, step: Callable[[], T]) -> T:
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return step()
-        except OperationalError as error:
-            if attempt == ATTEMPTS or sqlstate(error) not in TRANSIENT:
-                raise
-            written.retries += 1
-            events.retrying(error, shard=shard, attempt=attempt)
-            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  # jitter, so that two do not meet again
-    raise AssertionError("unreachable")
-
-
-def is_refusal(error: BaseException) -> bool:
-    """True if the database refused what it was asked, so that a smaller part of it may be accepted.
-
-    A statement timeout counts: one key may take too long. A lost connection, a full disk, a shutdown do not.
-    """
-    state = sqlstate(error) or ""
-    return state == STATEMENT_TIMEOUT or state.startswith(REFUSALS) or isinstance(error, DataError)
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """The database's own error class: psycopg 3 calls it ``sqlstate``, psycopg 2 ``pgcode``."""
-    cause = error.__cause__
-    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        return [StaleRow(*row) for row in cursor.fetchall()]

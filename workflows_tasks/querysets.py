@@ -33,8 +33,9 @@ class AnnouncingMixin(QuerySet[M]):
     def update(self, **kwargs: Any) -> int:
         self._for_write = True
         with transaction.atomic(using=self.db, savepoint=False):
-            named = self.model._base_manager.using(self.db).filter(pk__in=self.order_by().values("pk"))
-            runs = list(named.select_for_update().values_list("pk", flat=True))
+            named = self.model._base_manager.using(self.db).filter(pk__in=self.order_by().values("pk")).order_by()
+            # As the update locks them itself: it waits for nobody who only points to a run.
+            runs = list(named.select_for_update(no_key=True).values_list("pk", flat=True))
             changed = super(AnnouncingMixin, self.filter(pk__in=runs)).update(**kwargs)
             announce_or_report(runs, using=self.db)
         return changed

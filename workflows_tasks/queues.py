@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
+from django.conf import settings as django_settings
 from kombu import Queue
 
 from workflows_tasks import conf
@@ -27,9 +28,8 @@ def configure(app: Celery) -> None:
 
     The host's default queue is kept among the queues, so that a worker started without ``-Q`` still consumes it.
     """
-    present = list(app.conf.task_queues or [app.conf.task_default_queue])
-    named = {getattr(queue, "name", queue) for queue in present}
-    app.conf.task_queues = [_queue(app, q) for q in present] + [q for q in queues() if q.name not in named]
+    present = app.amqp.Queues(app.conf.task_queues)  # as Celery itself would make them, with all their arguments
+    app.conf.task_queues = [*present.values(), *(queue for queue in queues() if queue.name not in present)]
     app.conf.task_routes = [*_as_list(app.conf.task_routes), routes()]
     app.conf.beat_schedule = {**beat_schedule(), **(app.conf.beat_schedule or {})}
 
@@ -64,11 +64,23 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
             "options": {"queue": settings.queue, "expires": period_s},
         }
         for name, period_s in periods_s.items()
+    } | (_backfill_schedule(settings) if _has_backfill() else {})
+
+
+def _backfill_schedule(settings: conf.Settings) -> dict[str, dict[str, Any]]:
+    """By name, for this package does not import that one. On the live queue: in its own, ticks would wait behind the
+    chunks that they look after."""
+    entry = {
+        "task": "backfill.tasks.tick",
+        "schedule": settings.backfill_tick_s,
+        "options": {"queue": settings.queue, "expires": settings.backfill_tick_s},
     }
+    return {"recent-workflows-backfill": entry}
 
 
-def _queue(app: Celery, queue: Queue | str) -> Queue:
-    return queue if isinstance(queue, Queue) else Queue(queue, routing_key=app.conf.task_default_routing_key or queue)
+def _has_backfill() -> bool:
+    """Asked of the settings, since an app may be configured before Django's registry is ready."""
+    return any(entry.split(".")[0] == "backfill" for entry in django_settings.INSTALLED_APPS)
 
 
 def _as_list(routes: Any) -> Iterable[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from math import ceil
 from typing import Any, Final, NamedTuple
 
@@ -33,20 +33,21 @@ Position = Mapping[str, Any]
 """Where a bookmark is: keys as text, times in ISO format."""
 
 SCOPES_WITHIN_S: Final = 10.0
-"""How long a comparison waits for scopes to be resolved; after that something is wrong, and it says what it sees."""
+"""How long a comparison waits for scopes to be resolved: what they stand for is not lost, and cannot be told from what
+is. After that it says what it sees, for a host that deletes versions all day must be swept all the same."""
 
 PAGES: Final = 50
 """Most pages of runs one sweep reads; after a long outage the next sweeps go on."""
+
+MOST: Final = 100_000
+"""Runs newer than their rows after which one sweep reads no further page: it has them all in memory."""
 
 
 def sweep() -> int:
     """Announce what was lost: runs since the watermark that are newer than their row, and rows that are not true.
 
-    Bookmarks move only after what they pass was announced. Nothing is done while a scope waits: what it stands for is
-    not lost, and cannot be told from what is. Returns how many runs were announced.
+    Bookmarks move only after what they pass was announced. Returns how many runs were announced.
     """
-    if inbox.scopes_wait():
-        return 0
     late, watermark = _late_runs()
     untrue, row = _untrue_rows()
     announced = _announce_lost(late + untrue, "healed")
@@ -65,6 +66,7 @@ def _late_runs() -> tuple[list[Any], Position | None]:
     """
     settings = conf.settings()
     ((now, oldest, running, following),) = truth.rows((looks.HORIZON, []))
+    now, oldest = _of_utc(now), _of_utc(oldest)
     ended = _all_ended_before(now, running, following)
     fresh = now - timedelta(seconds=2 * settings.flush_window_s)
     horizon = min(min(oldest, ended) - timedelta(seconds=settings.sweep_overlap_s), fresh)
@@ -72,14 +74,19 @@ def _late_runs() -> tuple[list[Any], Position | None]:
     late: list[Any] = []
     settled: Position | None = None
     for _ in range(PAGES):
-        rows = truth.rows(looks.sweep_runs(used_at, run, settings.sweep_page))
+        page = truth.rows(looks.sweep_runs(used_at, run, settings.sweep_page))
+        rows = [(_of_utc(at), each, is_late) for at, each, is_late in page]
         late += [each for at, each, is_late in rows if is_late and at <= fresh]
         for at, each in [(at, each) for at, each, _ in rows if at < horizon][-1:]:
             settled = {"used_at": at.isoformat(), "run": encode(each)}
-        if len(rows) < settings.sweep_page:
+        if len(rows) < settings.sweep_page or len(late) >= MOST:
             break
         used_at, run, _ = rows[-1]
     return late, settled
+
+
+def _of_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=timezone.utc)
 
 
 def _all_ended_before(now: datetime, running: int, following: int) -> datetime:
@@ -129,11 +136,17 @@ def check(workspaces: Workspaces) -> Iterator[Checked]:
     while last is not None:
         last, runs = truth.chunk(workspaces, conf.settings().audit_chunk)
         chunk = workspaces if last is None else replace(workspaces, last=last)
-        yield Checked(last, runs, _drift(truth.compare(chunk)))
+        yield Checked(last, runs, drift(chunk))
         workspaces = replace(workspaces, first=None, after=last)
 
 
-def _drift(differences: list[truth.Comparison]) -> list[truth.Comparison]:
+def drift(workspaces: Workspaces, since: Any = None) -> list[truth.Comparison]:
+    """Where table and runs of a range of workspaces differ and nothing on its way will put it right.
+
+    Args:
+        since: only runs used at that moment or later had to be filled.
+    """
+    differences = truth.compare(workspaces, since=since)
     lost = _lost([run for row in differences for run in row.runs])
     return [row for row in differences if any(encode(run) in lost for run in row.runs)]
 
@@ -162,8 +175,6 @@ def audit() -> int:
 
     Returns how many differences were announced.
     """
-    if inbox.scopes_wait():
-        return 0
     settings = conf.settings()
     field = storage_field(host().workspace)
     position = (_position(AUDIT) or {"workspace": None})["workspace"]

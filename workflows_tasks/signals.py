@@ -79,15 +79,18 @@ def _hop_saving(
     instance.__dict__.pop(WAS, None)
     next_hop: Field[Any, Any] = host.path[hops]
     touched = update_fields is None or not {next_hop.name, next_hop.attname}.isdisjoint(update_fields)
-    if touched and not instance._state.adding:
-        instance.__dict__[WAS] = _workflow_left(host, hops, instance, using)
+    with announcements.unharmed(using):
+        if touched and _is_stored(instance, using):
+            instance.__dict__[WAS] = _workflow_left(host, hops, instance, using)
 
 
 def _hop_saved(host: Host, hops: int, *, instance: Model, using: str, **_: Any) -> None:
     if WAS not in instance.__dict__:
         return
     was = instance.__dict__.pop(WAS)
-    if was != _workflow_of(host, hops, instance, using):
+    with announcements.unharmed(using):
+        now = _workflow_of(host, hops, instance, using)
+    if was != now:
         announcements.gather_scope(Scope(RUNS, _lookup(host, hops), _key(host, hops, instance)), using=using)
         if was is not None:
             announcements.gather_scope(Scope(ROWS, host.path_lookup, was), using=using)
@@ -95,7 +98,8 @@ def _hop_saved(host: Host, hops: int, *, instance: Model, using: str, **_: Any) 
 
 def _hop_deleting(host: Host, hops: int, *, instance: Model, using: str, **_: Any) -> None:
     """Its runs leave their workflow by one UPDATE, in all workspaces, and none of them is seen."""
-    was = _workflow_left(host, hops, instance, using)
+    with announcements.unharmed(using):
+        was = _workflow_left(host, hops, instance, using)
     if was is not None:
         announcements.gather_scope(Scope(ROWS, host.path_lookup, was), using=using)
 
@@ -114,6 +118,13 @@ def _soft_deleted(host: Host, *, instance: Model, using: str | None = None, **_:
         if isinstance(instance, host.path[hops - 1].related_model):
             _hop_deleting(host, hops, instance=instance, using=using)
             announcements.gather_scope(Scope(RUNS, _lookup(host, hops), _key(host, hops, instance)), using=using)
+
+
+def _is_stored(instance: Model, using: str) -> bool:
+    """Whether saving changes a row: also one that was not loaded, but named by its key, is then led on."""
+    if not instance._state.adding:
+        return True
+    return instance.pk is not None and type(instance)._base_manager.using(using).filter(pk=instance.pk).exists()
 
 
 def _workflow_left(host: Host, hops: int, instance: Model, using: str) -> Any:

@@ -57,9 +57,11 @@ class Comparison(NamedTuple):
         }
 
 
-def compare(workspaces: Workspaces, *, uid: str | None = None, all_rows: bool = False) -> list[Comparison]:
+def compare(
+    workspaces: Workspaces, *, uid: str | None = None, all_rows: bool = False, since: Any = None
+) -> list[Comparison]:
     """Table and runs of a range of workspaces in one snapshot: where they differ, or every key."""
-    return [Comparison(*row) for row in rows(looks.compare(workspaces, uid=uid, all_rows=all_rows))]
+    return [Comparison(*row) for row in rows(looks.compare(workspaces, uid=uid, all_rows=all_rows, since=since))]
 
 
 def chunk(workspaces: Workspaces, size: int) -> tuple[Any, int]:

@@ -1,32 +1,33 @@
-"""What the home page shows besides its cards."""
+"""What the home page offers to look at, and what finding it costs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 from django.core.cache import cache as shared
 from django.db.models import Count
 
 from demo import measure, replaced
 from demo.bots.models import Workspace
-from demo.measure import Freshness
 from demo.shape import EMPTY, HEAVIEST
 from workflows_tasks import recent_workflows
-from workflows_tasks.errors import InboxUnavailable
 from workflows_tasks.models import WORKSPACE_GRAIN, WorkspaceRecentWorkflow
 
 USERS_LISTED = 40
 COST_MEASURED_EVERY_S = 10
-LATE_S = 10.0
-"""Changes that wait longer than this are worth a notice."""
+LISTED_ANEW_S = 10
 
 
-@cache
 def listed_workspaces() -> list[Workspace]:
     """Those of the switcher: the ones with most history, a busy one first, those with most workflows, an empty one."""
+    listed = shared.get("listed")
+    if listed is None:
+        shared.set("listed", listed := _listed_workspaces(), LISTED_ANEW_S)
+    return list(listed)
+
+
+def _listed_workspaces() -> list[Workspace]:
     rows = WorkspaceRecentWorkflow.objects.filter(uid=WORKSPACE_GRAIN)
     many = rows.values("workspace").annotate(workflows=Count("id")).order_by("-workflows", "workspace")
     heaviest = [workspace for workspace, _, _ in reversed(HEAVIEST)]
@@ -40,46 +41,6 @@ def listed_users(workspace: Workspace, shown: str | None) -> list[str]:
     rows = WorkspaceRecentWorkflow.objects.filter(workspace=workspace).exclude(uid=WORKSPACE_GRAIN)
     some: Iterable[str] = rows.order_by("uid").values_list("uid", flat=True).distinct()[:USERS_LISTED]
     return sorted({*some, *([shown] if shown else [])})
-
-
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """How late the page may be, now and in the last minutes."""
-
-    freshness: Freshness | None
-    """None while the inbox does not answer."""
-    lately: Mapping[str, float]
-
-    @classmethod
-    def now(cls) -> Pipeline:
-        try:
-            freshness = Freshness.now()
-        except InboxUnavailable:
-            return cls(None, {})
-        minute = int(time.monotonic() // 60)
-        shared.add(f"counters-{minute}", freshness, timeout=180)
-        before = shared.get(f"counters-{minute - 1}")
-        return cls(freshness, freshness.since(before) if before else freshness.counters)
-
-    @property
-    def p50_s(self) -> float | None:
-        return measure.lag_s(self.lately, 0.50)
-
-    @property
-    def p99_s(self) -> float | None:
-        return measure.lag_s(self.lately, 0.99)
-
-    @property
-    def notice(self) -> str:
-        """What a visitor should know; empty if all is well."""
-        if self.freshness is None:
-            return "The inbox does not answer. Nothing is lost, but recent workflows are not updated at the moment."
-        if self.freshness.waiting_s > LATE_S:
-            return (
-                f"Recent workflows are {self.freshness.waiting_s:.0f} s behind: the workers are not keeping up. "
-                "Nothing is lost."
-            )
-        return ""
 
 
 @dataclass(frozen=True, slots=True)

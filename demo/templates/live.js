@@ -1,58 +1,32 @@
-// Asks for the live part every second and changes only what differs, so that focus, selection and scrolling stay.
-const live = document.getElementById("live");
-const pause = document.getElementById("pause");
-const spoken = document.getElementById("spoken");
-let paused = false, asking = false, spokenAt = 0;
+// htmx asks for the live part and morphs it in; here is what it leaves out: pausing, what a screen reader hears, and
+// what is said when the server does not answer.
+const by = id => document.getElementById(id);
+const first = () => document.querySelector(".card")?.dataset.title;
+let paused = false, spokenAt = 0, before, focused;
 
-function morph(old, fresh) {
-  for (const {name} of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-  for (const {name, value} of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  const wanted = [...fresh.childNodes];
-  wanted.forEach((node, i) => {
-    const here = old.childNodes[i] ?? null;
-    const same = node.id ? [...old.children].find(child => child.id === node.id)
-      : here && !here.id && here.nodeName === node.nodeName ? here : null;
-    if (!same) return old.insertBefore(node, here);
-    if (same !== here) old.insertBefore(same, here);
-    if (same.nodeType === Node.ELEMENT_NODE) morph(same, node);
-    else if (same.data !== node.data) same.data = node.data;
-  });
-  while (old.childNodes.length > wanted.length) old.lastChild.remove();
-}
-
-function show(html) {
-  const fresh = live.cloneNode();
-  fresh.innerHTML = html;
-  const focused = document.activeElement;
-  const first = () => live.querySelector(".card")?.dataset.title;
-  const before = first();
-  morph(live, fresh);
+document.addEventListener("htmx:before:request", event => {
+  if (event.target.id === "live" && (paused || document.hidden)) event.preventDefault();
+});
+document.addEventListener("htmx:before:swap", () => { before = first(); focused = document.activeElement; });
+document.addEventListener("htmx:after:swap", event => {
+  // Where a browser cannot move an element without taking the focus from it.
   if (focused?.isConnected && focused !== document.activeElement) focused.focus({preventScroll: true});
-  if (first() !== before && Date.now() - spokenAt > 10000) {  // a screen reader should not be talked over each second
-    spoken.textContent = `Used last: ${first()}`;
+  if (event.target.id !== "live") return paused || show(false);
+  by("offline").textContent = "";
+  if (first() && first() !== before && Date.now() - spokenAt > 10000) {  // it should not talk over the visitor each second
+    by("spoken").textContent = `Used last: ${first()}`;
     spokenAt = Date.now();
   }
-}
-
-async function update() {
-  if (paused || asking || document.hidden) return;
-  asking = true;
-  try {
-    const answer = await fetch(live.dataset.url, {signal: AbortSignal.timeout(5000)});
-    if (!answer.ok) throw new Error(answer.status);
-    show(await answer.text());
-  } catch {
-    live.querySelector(".notice").textContent = "This page is not updated at the moment. Trying again.";
-  } finally {
-    asking = false;
-  }
-}
-
-pause.hidden = false;
-pause.addEventListener("click", () => {
-  paused = !paused;
-  pause.textContent = paused ? "Resume" : "Pause";
-  pause.ariaLabel = `${pause.textContent} updates`;
-  update();
 });
-setInterval(update, 1000);
+for (const failed of ["htmx:error", "htmx:response:error"]) document.addEventListener(failed, event => {
+  if (event.target.id === "live") by("offline").textContent = "This page is not updated at the moment. Trying again.";
+});
+
+function show(pausing) {
+  paused = pausing;
+  by("pause").hidden = false;
+  by("pause").ariaPressed = paused;
+  if (paused) Object.assign(document.querySelector(".state"), {className: "state late", textContent: "Paused"});
+}
+show(false);
+document.addEventListener("click", event => { if (event.target.id === "pause") show(!paused); });

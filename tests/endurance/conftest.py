@@ -9,7 +9,7 @@ from tests.endurance.kills import MATRIX, Kill
 from tests.workers.conftest import node_env as node_env  # noqa: PLC0414  # a fixture here, too
 from tests.workers.conftest import pytest_runtest_makereport as pytest_runtest_makereport  # noqa: PLC0414
 
-ONCE = {"test_kill_matrix.py", "test_soak.py"}
+ONCE = {"test_kill_matrix.py", "test_kill_as_shipped.py", "test_redis_emptied.py", "test_soak.py"}
 """What takes long and does not depend on the host's models."""
 
 

@@ -7,5 +7,8 @@ from pathlib import Path
 
 import pytest
 
+FILES = ("test_kill_matrix.py", "test_kill_as_shipped.py", "test_redis_emptied.py")
+
 if __name__ == "__main__":
-    sys.exit(pytest.main([str(Path(__file__).with_name("test_kill_matrix.py")), "-q", "-p", "no:randomly"]))
+    here = Path(__file__).parent
+    sys.exit(pytest.main([*(str(here / name) for name in FILES), "-q", "-p", "no:randomly"]))

@@ -16,11 +16,21 @@ from django.db import transaction
 from tests.endurance import fatal
 from tests.hosts.adapter import Host, moment
 from tests.nodes import BeatContainer, ProcessContainer, WorkerContainer
-from tests.oracle import expected, stored
+from tests.oracle import expected, idle, stored
 from tests.waiting import until
-from workflows_tasks import inbox
+from workflows_tasks import conf
 
 STARTED_WITHIN_S: Final = 60.0
+
+NEVER_S: Final = 1e6
+ALONE: Final = {"SWEEP_PERIOD_S": NEVER_S, "AUDIT_STEP_S": NEVER_S, "AUDIT_PERIOD_S": NEVER_S}
+SHORT: Final = {
+    **ALONE, "FLUSH_TIME_LIMIT_S": 2.5, "CLAIM_LEASE_S": 3.0, "RESCUE_PERIOD_S": 1.0, "MARKER_S": 1.5,
+    "FLUSH_WINDOW_S": 0.5, "SHARDS": 1,
+}  # fmt: skip
+SLACK_S: Final = 4.0
+
+EXACT_AT_THE_KILL: Final = {"before the second look for stale rows", "before the acknowledgement"}
 
 
 @dataclass(frozen=True)
@@ -131,12 +141,30 @@ def exact(host: Host) -> bool:
 
 def settled(host: Host) -> bool:
     """The table is exact, and nothing waits or is claimed that could still change it."""
-    return exact(host) and not any(shard.pending or shard.claims for shard in inbox.status())
+    return exact(host) and idle()
 
 
 def seconds_until_settled(host: Host, *, since_s: float, within_s: float) -> float:
     until(lambda: settled(host), within_s=within_s - (time.time() - since_s))
     return time.time() - since_s
+
+
+def bound_s() -> float:
+    """Until a claim that nobody acknowledged is taken up again and written, with the settings of this test."""
+    settings = conf.settings()
+    return settings.claim_lease_s + settings.rescue_period_s + settings.flush_window_s + SLACK_S
+
+
+def worker_killed(ensemble: Ensemble, live: Host, step: str, settings: str) -> Kill:
+    """A worker dies at a step of its flush; how long it takes until the table is exact."""
+    scene = Scene(live)
+    until(lambda: settled(live))
+    ensemble.order(step)
+    scene.change()
+    killed_at_s = ensemble.killed_at_s()
+    assert exact(live) == (step in EXACT_AT_THE_KILL), f"{step}: killed elsewhere"
+    took_s = seconds_until_settled(live, since_s=killed_at_s, within_s=bound_s())
+    return Kill(f"flush: {step}", settings, took_s, bound_s())
 
 
 def save_and_die(run: Any, order: Path, env: Mapping[str, str]) -> int:

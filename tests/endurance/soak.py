@@ -106,16 +106,17 @@ def _settle(found: Summary) -> None:
     """The workers finish what waits, the sweep heals until there is nothing left to heal; then table and runs are
     compared, by the oracle and by the audit."""
     from demo import oracle
-    from workflows_tasks import inbox, operations
+    from tests.oracle import idle
+    from workflows_tasks import operations
 
     started_s = time.monotonic()
-    until(lambda: not any(shard.pending or shard.claims for shard in inbox.status()), within_s=QUIET_WITHIN_S)
+    until(idle, within_s=QUIET_WITHIN_S)
     found.by_the_workers_s = time.monotonic() - started_s
-    found.set_aside = operations.aside()
+    found.set_aside = {each.run: each.why for each in operations.aside()}
     operations.retry_aside()
     found.rows = oracle.expected_rows()
     found.healed_at_the_end = _swept(found.rows)
-    until(lambda: not any(shard.pending or shard.claims for shard in inbox.status()), within_s=QUIET_WITHIN_S)
+    until(idle, within_s=QUIET_WITHIN_S)
     found.differences = [str(difference) for difference in oracle.differences()]
     found.drift = _verified()
     found.settling_s = time.monotonic() - started_s

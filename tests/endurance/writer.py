@@ -18,7 +18,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import InterfaceError, OperationalError, connection
 
 from tests.endurance.hosting import Hosting
-from workflows_tasks.projection import sqlstate
+from workflows_tasks.transactions import sqlstate
 
 REPORT_EVERY_S: Final = 0.25
 AWAY: Final = ("08", "57P")

@@ -11,12 +11,24 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-from workflows_tasks import flush, inbox, models, projection, repair, signals, truth
+from workflows_tasks import flush, inbox, models, projection, repair, signals, transactions, truth
 from workflows_tasks.projection import Written
 from workflows_tasks.sql import looks, writes
-from workflows_tasks.sql.fragments import Statement
+from workflows_tasks.sql.fragments import Statement, in_utc
 
-CHANGED: Final = [flush, inbox, models._Announcement, projection, repair, signals, truth, looks, writes]
+CHANGED: Final = [
+    flush,
+    inbox,
+    inbox.moves,
+    models._Announcement,
+    projection,
+    transactions,
+    repair,
+    signals,
+    truth,
+    looks,
+    writes,
+]
 """Where mutations replace something."""
 
 KEY_ORDER: Final = "ORDER BY source.workspace, source.uid, source.workflow"
@@ -67,7 +79,7 @@ def _reworded(function: str, old: str, new: str) -> Callable[[], None]:
 
 
 def _no_lock() -> None:
-    projection._locked = lambda *_, **__: projection._read_committed()  # type: ignore[assignment]
+    transactions.locked = lambda *_, **__: transactions.read_committed()  # type: ignore[assignment]
 
 
 def _merged_lock() -> None:
@@ -78,12 +90,12 @@ def _merged_lock() -> None:
         text, params = made(shard, runs)
         for words in ("WITH announced AS MATERIALIZED (", source):
             assert text.count(words) == 1, f"raise_rows no longer says {words!r} once"
-        lock = f"SELECT pg_advisory_xact_lock({projection.LOCK_CLASS}, {shard})"
+        lock = f"SELECT pg_advisory_xact_lock({transactions.LOCK_CLASS}, {shard})"
         text = text.replace("WITH announced", f"WITH locked AS MATERIALIZED ({lock}), announced")
         return text.replace(source, f" CROSS JOIN (SELECT count(*) FROM locked) AS locked {source}"), params
 
     def raise_unlocked(shard: int, runs: Sequence[Any], written: Written, _: projection.Remember) -> None:
-        with projection._read_committed():
+        with transactions.read_committed():
             raised, elsewhere = projection.raise_rows(shard, runs)
         written.raised += raised
         written.elsewhere |= elsewhere
@@ -112,7 +124,7 @@ def _look_first(*, verifies_lowered: bool) -> None:
         return projection._of_shard(shard, look(runs), written)
 
     def raise_and_lower(shard: int, runs: Sequence[Any], written: Written, _: projection.Remember) -> None:
-        with projection._locked(shard):
+        with transactions.locked(shard):
             stale = of_shard(shard, runs, written)
             found = projection.newest(stale) if stale else []
             if found:
@@ -157,12 +169,12 @@ def _no_handing_on() -> None:
 def _no_read_committed() -> None:
     @contextmanager
     def as_the_database_likes(*settings: str) -> Iterator[None]:
-        with projection.transaction.atomic(using=projection.host().database), projection._cursor() as cursor:
+        with transactions.transaction.atomic(using=transactions.host().database), transactions.cursor() as cursor:
             if settings:
                 cursor.execute("; ".join(settings))
             yield
 
-    projection._read_committed = as_the_database_likes
+    transactions.read_committed = as_the_database_likes
 
 
 def _acknowledge_first() -> None:
@@ -176,7 +188,7 @@ def _acknowledge_first() -> None:
 
 
 def _plain_rename_claim() -> None:
-    inbox.uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="claimed"))  # type: ignore[assignment]
+    inbox.moves.uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="claimed"))  # type: ignore[assignment]
 
 
 def _no_extending() -> None:
@@ -193,7 +205,7 @@ def _no_version_lock() -> None:
 
 
 def _no_horizon() -> None:
-    looks.HORIZON = "SELECT now(), now(), 1, 1"  # type: ignore[misc]
+    looks.HORIZON = f"SELECT {in_utc('now()')}, {in_utc('now()')}, 1, 1"  # type: ignore[misc]
 
 
 def _no_inbox_check() -> None:
@@ -239,14 +251,15 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "forget-later-batches": Mutant("that a claim keeps what its later batches are about", _forget_later_batches),
     "no-version-lock": Mutant("the lock of a version whose workflow is read", _no_version_lock),
     "unsorted-keys": Mutant(
-        "the upsert's key order: at random", _reworded("upsert", KEY_ORDER, "ORDER BY random()"), is_random=True
+        "the upsert's key order: backwards by workspace, at random within",
+        _reworded("upsert", KEY_ORDER, "ORDER BY source.workspace DESC, random()"),
     ),
     "keys-in-plan-order": Mutant(
         "the upsert's key order: as the plan has it", _reworded("upsert", KEY_ORDER, ""), is_random=True
     ),
     "unsorted-lowering": Mutant(
-        "the key order of rows set back: at random", _reworded("lower_rows", ROW_ORDER, "ORDER BY random()"),
-        is_random=True,
+        "the key order of rows set back: backwards by workspace, at random within",
+        _reworded("lower_rows", ROW_ORDER, "ORDER BY stored.workspace_id DESC, random()"),
     ),
     "no-tie-break": Mutant("the key's part in what is newer", _reworded("rising", *TIE_BREAK)),
     "no-horizon": Mutant("the watermark's waiting for open transactions", _no_horizon),

@@ -15,7 +15,7 @@ from django.db import OperationalError, connection, transaction
 
 from tests.exactness.stepping import Actor
 from tests.hosts.adapter import Host, moment
-from workflows_tasks import events, projection
+from workflows_tasks import events, projection, transactions
 
 WRITERS, FILLERS = 8, 2
 WORKFLOWS, USERS = 20, 50
@@ -41,10 +41,10 @@ class Storm:
         projection.fill()
         monkeypatch.setattr(events, "retrying", self._count)
 
-    def rage(self, batches: int) -> None:
-        """Let every writer write so many batches, while fillers fill."""
+    def rage(self, batches: int, *, until: str | None = None) -> None:
+        """Let every writer write so many batches while fillers fill; no more once the error ``until`` was seen."""
         with quick_deadlock_checks():
-            writers = [Actor(lambda seed=seed: self._write(seed, batches)) for seed in range(WRITERS)]  # type: ignore[misc]
+            writers = [Actor(lambda seed=seed: self._write(seed, batches, until)) for seed in range(WRITERS)]  # type: ignore[misc]
             fillers = [Actor(self._keep_filling) for _ in range(FILLERS)]
             for writer in writers:
                 writer.finish(within_s=600)
@@ -52,16 +52,18 @@ class Storm:
             for filler in fillers:
                 filler.finish()
 
-    def _write(self, seed: int, batches: int) -> None:
+    def _write(self, seed: int, batches: int, until: str | None) -> None:
         chance = random.Random(seed)
         for number in range(batches):
+            if until in self.retries:
+                break
             runs = chance.sample(self._runs, IDS_PER_BATCH)
             # One in three goes back in time, so that its row is looked for and set back.
             self._use(runs, next(self._minute) * (-1 if number % 3 == 2 else 1))
             try:
                 projection.write(0, runs)
             except OperationalError as error:
-                self.retries[projection.sqlstate(error)] += 1
+                self.retries[transactions.sqlstate(error)] += 1
 
     def _use(self, runs: list[Any], minute: int) -> None:
         """The host's own write, which must not deadlock with itself."""
@@ -75,12 +77,12 @@ class Storm:
             try:
                 _, stale = projection.fill()
             except OperationalError as error:
-                self.retries[projection.sqlstate(error)] += 1
+                self.retries[transactions.sqlstate(error)] += 1
             else:
                 projection.write(0, [row.run for row in stale])
 
     def _count(self, error: BaseException, **_: Any) -> None:
-        self.retries[projection.sqlstate(error)] += 1
+        self.retries[transactions.sqlstate(error)] += 1
 
 
 @contextmanager

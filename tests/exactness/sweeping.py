@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
+from django.utils.timezone import make_naive
 
 from tests.exactness.scene import Scene
 from tests.hosts.adapter import moment
@@ -44,9 +45,15 @@ def sweep_for_a_while() -> None:
     until(lambda: repair.sweep() < 0 or (server_now() - start).total_seconds() > 5 * PROMPT["SWEEP_OVERLAP_S"])
 
 
+def sweep_until_past(moment: datetime) -> None:
+    """Sweep until the watermark is past a moment: not before what others had open on this server then has ended."""
+    until(lambda: not repair.sweep() and watermark() > moment)
+
+
 def watermark() -> datetime:
-    """How far the sweep has come."""
-    return datetime.fromisoformat(Bookmark.objects.get(name=repair.RUNS).position["used_at"])
+    """How far the sweep has come, as the host stores moments."""
+    at = datetime.fromisoformat(Bookmark.objects.get(name=repair.RUNS).position["used_at"])
+    return at if moment(0).tzinfo else make_naive(at)
 
 
 def counted(counter: str) -> float:

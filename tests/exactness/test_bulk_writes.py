@@ -13,9 +13,10 @@ from django.test.utils import CaptureQueriesContext
 
 from tests import hosts
 from tests.exactness.scene import Scene
+from tests.exactness.stepping import locked
 from tests.hosts.adapter import moment
 from tests.oracle import stored
-from workflows_tasks import inbox
+from workflows_tasks import announcements, inbox
 from workflows_tasks.querysets import AnnouncingQuerySet
 
 
@@ -143,3 +144,47 @@ def test_bulk_create(scene: Scene, runs: list[Any]) -> None:
     assert pending() == 3
     assert len(scene.settle()) == 2
     assert {row.run for row in stored()} <= {run.pk for run in made}
+
+
+def test_update_does_not_wait_for_who_points_to_a_run(scene: Scene, runs: list[Any]) -> None:
+    """Another transaction has inserted a row that references the run, and stays open: a plain update goes on."""
+    table, key = scene.host.run_model._meta.db_table, scene.host.run_model._meta.pk.column
+    with locked(f'SELECT FROM {table} WHERE "{key}" = %s FOR KEY SHARE', runs[2].pk), connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '5s'")
+        announcing(scene, runs[2]).update(**{scene.host.user_field: scene.host.make_user()})
+        cursor.execute("RESET lock_timeout")
+    scene.settle()
+
+
+def test_an_order_of_the_hosts_that_joins_is_no_order_to_lock_in(
+    scene: Scene, runs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL locks no rows of the nullable side of a join, and Django's own update leaves the order out."""
+    joining = [
+        f"{key.name}__{field.name}"
+        for key in scene.host.run_model._meta.concrete_fields
+        if key.is_relation and key.null
+        for field in key.related_model._meta.concrete_fields
+        if not field.primary_key and not field.is_relation
+    ]
+    if not joining:
+        pytest.skip("this host's runs have no such order")
+    monkeypatch.setattr(scene.host.run_model._meta, "ordering", joining[:1])
+    assert announcing(scene, *runs).update(**scene.host.hidden) == 3
+    scene.shows()
+
+
+def test_an_update_is_not_harmed_by_an_announcement_that_fails(
+    scene: Scene, runs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the database, in the middle of the update's transaction: what the host wrote is committed all the same."""
+
+    def refused(*_: object) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+        return []
+
+    monkeypatch.setattr(announcements, "_placed", refused)
+    assert announcing(scene, *runs).update(**scene.host.hidden) == 3
+    shown = scene.host.run_model._base_manager.filter(pk__in=[run.pk for run in runs], **scene.host.shown)
+    assert not shown.exists()

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import redis
+from django.db import connection, transaction
 
+from demo.servers import Valkey
 from tests.conftest import Configure
 from tests.exactness.scene import Scene, finish
+from tests.exactness.stepping import Actor
 from tests.oracle import stored
 from tests.waiting import until
-from workflows_tasks import announce, inbox
-from workflows_tasks.flush import rescue
+from workflows_tasks import announce, dispatch, inbox
+from workflows_tasks.errors import InboxUnavailable, NothingCommits
+from workflows_tasks.flush import flush, rescue
+from workflows_tasks.ids import encode
 
 
 def rescued(scene: Scene, configure: Configure) -> int:
@@ -149,3 +157,62 @@ def test_a_flush_that_has_lost_its_claim_raises_nothing_either(scene: Scene, con
     if stopped.is_paused and stopped.go_on().is_paused:
         stopped.kill()
     scene.shows(older, newest)
+
+
+def test_a_flush_inside_a_transaction_is_refused(scene: Scene, configure: Configure) -> None:
+    """As where a host's base class of tasks opens one: it would acknowledge what may still be rolled back, and look
+    after a commit that is none. Its claim is left to others."""
+    run = scene.run(1)
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        flush(scene.shard)
+    assert scene.names()
+    assert rescued(scene, configure) == 1
+    scene.shows(run)
+
+
+def test_a_flush_without_autocommit_is_refused(scene: Scene, configure: Configure) -> None:
+    """Nothing would commit it: its rows would be gone with the connection, and its claim acknowledged."""
+    run = scene.run(1)
+
+    def without_autocommit() -> None:
+        connection.set_autocommit(False)
+        flush(scene.shard)
+
+    with pytest.raises(NothingCommits, match="AUTOCOMMIT"):
+        Actor(without_autocommit).finish()
+    assert rescued(scene, configure) == 1
+    scene.shows(run)
+
+
+@pytest.fixture
+def own_redis(configure: Configure, tmp_path: Path) -> Iterator[redis.Redis]:
+    """A client of a server that other tests do not use."""
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    try:
+        configure(REDIS_URL=server.url)
+        with redis.Redis.from_url(server.url) as client:
+            yield client
+    finally:
+        server.stop()
+
+
+def test_an_inbox_that_fills_redis_drains(
+    scene: Scene, own_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only acknowledgements make it smaller, so they must be possible, and what comes before them."""
+    sent: list[int] = []
+    runs = [scene.run(minute) for minute in (1, 2, 3)]
+    scene.settle()
+    runs[2].delete()
+    scene.run(4, workspace=scene.earlier).delete()
+    scene.host.hide(runs[1])
+    own_redis.config_set("maxmemory", 1)  # it refuses what needs more
+    with pytest.raises(InboxUnavailable):
+        inbox.add({encode(runs[0].pk): scene.shard}, patient=True)
+    inbox.unmark([scene.shard])
+    monkeypatch.setattr(dispatch, "send_flush", lambda shard, **_: sent.append(shard))
+    rescue(scene.shard)
+    assert sent == [scene.shard]
+    scene.shows(runs[0])
+    assert sum(shard.claims for shard in inbox.status()) == 0

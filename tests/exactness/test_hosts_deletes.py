@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,8 +13,27 @@ from django.db import connection, transaction
 from tests.exactness.isolation import default_isolation
 from tests.exactness.scene import TABLE, Scene
 from tests.exactness.stepping import Actor, locked
+from tests.exactness.test_lowering import HAS_VERSIONS
+from workflows_tasks.host import host as resolved
 
 LOCK_ONE_ROW = f"SELECT FROM {TABLE} WHERE workspace_id = %s AND uid = '' AND published_run_id = %s FOR UPDATE"
+
+
+@contextmanager
+def limited_role(*statements: str) -> Iterator[None]:
+    """Within, this connection is a role's that has been granted and revoked this much; its name is added to each."""
+    role = f"limited_{uuid.uuid4().hex}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {role}")
+        for statement in statements:
+            cursor.execute(f"{statement} {'TO' if statement.startswith('GRANT') else 'FROM'} {role}")
+        cursor.execute(f"SET ROLE {role}")
+        try:
+            yield
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
 
 
 def test_a_workflows_delete_is_not_refused_for_a_deadlock_with_a_flush(scene: Scene) -> None:
@@ -65,3 +87,15 @@ def test_a_delete_waits_for_no_lock_that_a_flush_keeps(scene: Scene) -> None:
         cursor.execute("RESET lock_timeout")
     flushing.finish()
     scene.shows()
+
+
+@pytest.mark.skipif(not HAS_VERSIONS, reason="this host's runs point to their workflow")
+def test_a_version_is_deleted_by_a_role_that_may_not_lock_it(scene: Scene) -> None:
+    """A look at where the version leads is refused, and the transaction in which it is goes on."""
+    run = scene.run(1)
+    scene.settle()
+    version = getattr(run, resolved().path[0].name)
+    table = version._meta.db_table
+    with limited_role("GRANT ALL ON ALL TABLES IN SCHEMA public", f"REVOKE UPDATE ON {table}"), transaction.atomic():
+        version.delete()
+    assert not type(version).objects.filter(pk=version.pk).exists()

@@ -180,3 +180,18 @@ def test_a_backdated_run_gives_its_key_up_and_takes_it_again(crossing: Crossing)
     crossing.scene.settle()
     host.save_again(crossing.newest)
     assert crossing.newest.pk in {row.run for row in crossing.scene.settle()}
+
+
+@pytest.mark.skipif(not HAS_VERSIONS, reason="this host's runs point to their workflow")
+def test_a_version_is_led_on_by_its_key_alone(scene: Scene) -> None:
+    """It is not loaded but made, with the key of one that is there: Django updates that row."""
+    elsewhere = scene.host.make_workflow()
+    led_on, stays = scene.run(1), scene.run(2)
+    scene.settle()
+    *hops, last = resolved().path
+    version = led_on
+    for hop in hops:
+        version = getattr(version, hop.name)
+    fields = {field.attname: getattr(version, field.attname) for field in version._meta.concrete_fields}
+    type(version)(**{**fields, last.attname: elsewhere.pk}).save()
+    scene.shows(led_on, stays)

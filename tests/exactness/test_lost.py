@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.conftest import Configure
 from tests.exactness.scene import Scene
-from tests.exactness.sweeping import counted, server_now, sweep_until_found, use_now
+from tests.exactness.stepping import Actor
+from tests.exactness.sweeping import PROMPT, counted, server_now, sweep_until_found, use_now
 from tests.hosts.adapter import moment
 from tests.oracle import flush_all, stored
-from workflows_tasks import repair
+from tests.waiting import until
+from workflows_tasks import announce, conf, inbox, repair
+from workflows_tasks.announcements import gather_scope
+from workflows_tasks.host import host as resolved
+from workflows_tasks.ids import ROWS, Scope
 
 GOING: dict[str, Callable[[Scene, Any], Any]] = {
     "deleted": lambda scene, run: scene.delete_silently(run),
@@ -115,3 +122,49 @@ def test_a_time_of_the_future_does_not_carry_the_watermark_along(swept: Scene) -
     repair.audit()
     swept.settle()
     assert {lost.pk, dreamer.pk} <= named()
+
+
+def test_threads_that_meet_an_outage_together_each_keep_their_runs(scene: Scene, configure: Configure) -> None:
+    """Both have found Redis not to answer, and neither had seen the other's. None of it is left to the sweep."""
+    configure(BREAKER_S=0.01)
+    url = conf.settings().redis_url
+    runs = [scene.silent_run(minute, workspace=at) for minute, at in ((1, scene.workspace), (2, scene.beyond))]
+    saving = [Actor(partial(announce, [run]), "about to announce").stands() for run in runs]
+    configure(REDIS_URL="redis://127.0.0.1:1")
+    for actor in saving:
+        actor.finish()
+    configure(REDIS_URL=url)
+    third = scene.run(3, workspace=scene.earlier)
+    until(lambda: announce([third]) and sum(shard.pending for shard in inbox.status()))
+    scene.shows(*runs, third)
+
+
+@pytest.mark.parametrize("look", [repair.sweep, repair.audit], ids=["sweep", "audit"])
+def test_scopes_that_never_cease_do_not_keep_it_from_looking(
+    swept: Scene, monkeypatch: pytest.MonkeyPatch, look: Callable[[], int]
+) -> None:
+    """A host deletes versions all day, so that whenever one looks, one of them waits."""
+    monkeypatch.setattr(repair, "SCOPES_WITHIN_S", 0.1)
+    lost = swept.silent_run(0, workspace=swept.earlier)
+    use_now(swept, lost)
+    scope = Scope(ROWS, resolved().path_lookup, swept.host.make_workflow().pk)
+    gather_scope(scope, using=resolved().database)
+    assert until(look) == 1
+    swept.settle()
+    assert lost.pk in named()
+
+
+def test_a_sweep_that_finds_very_much_leaves_the_rest_to_the_next(
+    swept: Scene, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has them all in memory, and asks Redis about each."""
+    configure(SWEEP_PAGE=2)
+    monkeypatch.setattr(repair, "MOST", 3)
+    lost = [use_now(swept, swept.silent_run(0, workspace=swept.host.make_workspace())) for _ in range(7)]
+    made = server_now()
+    until(lambda: (server_now() - made).total_seconds() > 5 * PROMPT["SWEEP_OVERLAP_S"])  # none is too new any more
+    assert repair.sweep() == 4
+    flush_all()
+    sweep_until_found(3)
+    swept.settle()
+    assert named() >= {run.pk for run in lost}

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import models
 
+from tests.conftest import Configure
 from tests.exactness.scene import Scene, finish
-from workflows_tasks import conf, projection
+from tests.hosts.adapter import moment
+from tests.oracle import flush_all
+from workflows_tasks import conf, projection, repair
 
 HAS_VERSIONS = "__" in conf.settings().published_run_path
 SET_BACK_OR_REMOVED = pytest.mark.parametrize("runner_up", [True, False], ids=["set back", "removed"])
@@ -207,3 +211,27 @@ def test_runs_that_arrive_while_the_next_newest_is_looked_for_do_not_hide_it(
     arrived = [scene.run(minute, workflow=workflow) for minute in range(3, 7)]
     lowering.finish()
     scene.shows(left, arrived[-1])
+
+
+def test_the_hosts_base_manager_leaves_runs_out(
+    scene: Scene, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where old runs are archived by their time. Those that it leaves out do not count."""
+    field = scene.host.used_at_field
+
+    class Kept(models.Manager[Any]):
+        def get_queryset(self) -> models.QuerySet[Any]:
+            kept: models.QuerySet[Any] = super().get_queryset().filter(**{f"{field}__gte": moment(3)})
+            return kept
+
+    manager = Kept()
+    manager.model = scene.host.run_model
+    _, *kept, newest = (scene.run(minute) for minute in (1, 4, 5))
+    monkeypatch.setattr(scene.host.run_model._meta, "base_manager", manager)
+    configure(SWEEP_PAGE=1_000)  # so that its statements are compiled again
+    flush_all()
+    for run, left in ((newest, kept), (kept[0], [])):
+        run.delete()
+        flush_all()
+        assert scene.names(*left)
+    assert [(each.runs, each.drift) for each in repair.check(scene.only_here)] == [(1, [])]  # the archived one

@@ -6,11 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
-from tests.exactness.scene import Scene
+from tests.conftest import Configure
+from tests.exactness.scene import TABLE, Scene
+from tests.exactness.sweeping import sweep_until_found, use_now
 from tests.hosts.adapter import moment
-from workflows_tasks import announce
+from tests.oracle import flush_all
+from workflows_tasks import announce, repair
+from workflows_tasks.models import Bookmark
 
 
 def set_back(scene: Scene, run: Any, minute: float) -> None:
@@ -102,3 +108,41 @@ def test_a_time_of_the_future_gives_way_when_it_is_corrected(scene: Scene) -> No
     scene.shows(later)
     later.delete()
     scene.shows(honest)
+
+
+def at_instant(scene: Scene, run: Any, instant: str) -> Any:
+    """Set a run's time as the database has it, whatever zone the host thinks in; nobody says so."""
+    scene.update(run, **{scene.host.used_at_field: RawSQL("%s::timestamptz", [instant])})
+    return run
+
+
+def test_rows_are_set_back_in_the_hour_that_clocks_are_set_back(scene: Scene) -> None:
+    """In New York the quarter past one is twice that night. A host that stores no zones reads both as the same moment:
+    a row is still as it was read, and what is written is what was found, although Python cannot tell."""
+    first, second, third = (scene.run(minute) for minute in (1, 2, 3))
+    at_instant(scene, first, "2025-11-02 05:15+00")
+    at_instant(scene, second, "2025-11-02 06:15+00")
+    at_instant(scene, third, "2025-11-02 06:45+00")
+    announce([first, second, third])
+    flush_all()
+    for gone, (left, instant) in ((third, (second, "06:15")), (second, (first, "05:15"))):
+        gone.delete()
+        flush_all()
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT last_run_id, last_used_at = '2025-11-02 {instant}+00'::timestamptz FROM {TABLE}")
+            assert cursor.fetchall() == [(left.pk, True)] * 2
+
+
+def test_the_sweep_goes_on_in_the_hour_that_clocks_are_set_back(swept: Scene, configure: Configure) -> None:
+    """One run a page, from a watermark of that night: none is passed over, and none is come back to."""
+    configure(SWEEP_PAGE=1)
+    position = {"used_at": "2025-11-02T05:00:00+00:00", "run": None}
+    Bookmark.objects.filter(name=repair.RUNS).update(position=position)
+    swept.workflow = swept.host.make_workflow()
+    places = {"05:20": swept.workspace, "05:40": swept.earlier, "06:20": swept.beyond}
+    for instant, workspace in places.items():
+        at_instant(swept, swept.silent_run(0, workspace=workspace), f"2025-11-02 {instant}+00")
+    swept.workflow = swept.host.make_workflow()
+    last = use_now(swept, swept.silent_run(0))
+    sweep_until_found(4)
+    assert last.pk in {row.run for row in swept.settle()}

@@ -14,10 +14,18 @@ from django.db import connection, transaction
 from tests.conftest import Configure
 from tests.exactness.processes import call_in_new_process
 from tests.exactness.scene import Scene
-from tests.exactness.stepping import Actor, open_transaction
-from tests.exactness.sweeping import PROMPT, server_now, sweep_for_a_while, sweep_until_found, use_now, watermark
+from tests.exactness.stepping import WRITTEN, Actor, open_transaction, pause_here
+from tests.exactness.sweeping import (
+    PROMPT,
+    server_now,
+    sweep_for_a_while,
+    sweep_until_found,
+    sweep_until_past,
+    use_now,
+    watermark,
+)
 from tests.waiting import until
-from workflows_tasks import projection, repair
+from workflows_tasks import repair
 
 
 def write_silently(scene: Scene, made: list[Any]) -> None:
@@ -39,8 +47,7 @@ def test_a_transaction_that_is_open_across_sweeps(swept: Scene) -> None:
         commit()
         sweep_until_found(1)
     swept.shows(later, made[0])
-    sweep_for_a_while()
-    assert watermark() > opened
+    sweep_until_past(opened)
 
 
 @contextmanager
@@ -149,19 +156,19 @@ def test_a_transaction_that_only_reads_is_not_waited_for(swept: Scene) -> None:
     opened = server_now()
     run = swept.run(2)
     swept.settle()
-    reading: Actor[None] = Actor(lambda: _read(run), "looked").stands()
+    reading: Actor[None] = Actor(lambda: _read(run), WRITTEN).stands()
     assert reading.is_paused
     use_now(swept, run)
     sweep_until_found(1)
-    sweep_for_a_while()
-    assert watermark() > opened
+    sweep_until_past(opened)
     reading.finish()
     swept.shows(run)
 
 
 def _read(run: Any) -> None:
     with transaction.atomic():
-        projection.stale_rows([run.pk])
+        assert type(run)._base_manager.filter(pk=run.pk).exists()
+        pause_here()
 
 
 @pytest.mark.parametrize("pages", [1, 2, 50])
@@ -187,4 +194,4 @@ def test_the_watermark_outlives_its_process(swept: Scene) -> None:
     lost = use_now(swept, swept.silent_run(0))
     assert call_in_new_process("repair.sweep()") == 1
     swept.shows(lost)
-    assert watermark() > before
+    sweep_until_past(before)

@@ -13,6 +13,12 @@ OVERRIDES: Final = "TEST_RECENT_WORKFLOWS"
 """Environment variable: JSON of ``RECENT_WORKFLOWS`` keys to set; null takes a key away."""
 
 
+MIDDLEWARE: Final = demo.MIDDLEWARE
+TEMPLATES: Final = [{**demo.TEMPLATES[0], "DIRS": []}]
+ADMIN_APPS: Final = [app for app in demo.INSTALLED_APPS if app.startswith("django.contrib.")]
+"""Django's admin and what it needs, for hosts of any shape."""
+
+
 def recent_workflows(**host: Any) -> dict[str, Any]:
     """``RECENT_WORKFLOWS`` of a host, with what the environment overrides."""
     merged: Mapping[str, Any] = {

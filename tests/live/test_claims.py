@@ -16,6 +16,7 @@ from tests.threads import ShardLock, beside, until_waiting
 from tests.waiting import until
 from workflows_tasks import conf, inbox
 from workflows_tasks.flush import flush, rescue
+from workflows_tasks.inbox import looks
 
 AT_ONCE = {"CLAIM_LEASE_S": 0.02, "FLUSH_TIME_LIMIT_S": 0.01}
 """A lease that has run out when it is looked at."""
@@ -148,5 +149,40 @@ def test_a_shard_with_ids_and_no_message_gets_one(
 def test_the_message_carries_the_time_limit(live: Host, run: Any, alone: str, celery_app_in_process: Celery) -> None:
     """A worker kills a flush before another may take its claim."""
     (message,) = broker.take_all(celery_app_in_process, alone)
-    hard, _ = message.headers["timelimit"]
-    assert hard == conf.settings().flush_time_limit_s
+    assert message.headers["timelimit"] == [conf.settings().flush_time_limit_s] * 2, "the soft one is not the host's"
+
+
+def test_an_id_that_goes_back_is_not_overlooked(live: Host, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in a claim, which is released between the look at what is pending and that at claims."""
+    claim, real = inbox.claim(0), looks._claim_keys
+    assert claim is not None
+
+    def listed() -> list[str]:
+        inbox.release(0, [claim.token])
+        return real()
+
+    monkeypatch.setattr(looks, "_claim_keys", listed)
+    assert inbox.where_is([str(run.pk)]) == {str(run.pk): "pending"}
+
+
+def test_a_scope_that_is_claimed_meanwhile_is_not_overlooked(
+    live: Host, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims are listed when pending was looked at, or it would be in neither."""
+    inbox.add({"\0a scope": 0})
+    real = looks._claim_keys
+
+    def listed() -> list[str]:
+        found = real()
+        inbox.claim(0)
+        return found
+
+    monkeypatch.setattr(looks, "_claim_keys", listed)
+    assert inbox.scopes_wait()
+
+
+def test_many_are_asked_about_a_part_at_a_time(live: Host, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "ASKED", 2)
+    more = {str(number): 0 for number in range(-7, 0)}
+    inbox.add(more)
+    assert inbox.where_is([*more, "none"]) == dict.fromkeys(more, "pending")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.hosts.adapter import Host, moment
 from tests.oracle import flush_all
+from tests.vacuum import vacuum
 from workflows_tasks import announce, recent_workflows
+from workflows_tasks.models import WorkspaceRecentWorkflow
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -31,10 +33,8 @@ def crowd(live: Host) -> tuple[Any, Any]:
     )
     announce(keys)
     flush_all()
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM (ANALYZE) workflows_tasks_workspacerecentworkflow")
-        cursor.execute("SELECT count(*) FROM workflows_tasks_workspacerecentworkflow")
-        assert cursor.fetchone()[0] > 4_000
+    vacuum(WorkspaceRecentWorkflow)
+    assert WorkspaceRecentWorkflow.objects.count() > 4_000
     live.make_run(workspace=workspaces[0], workflow=live.make_workflow(), user=users[0], used_at=moment(-1))
     return workspaces[0], users[0]
 
@@ -43,13 +43,27 @@ def test_a_read_is_one_index_only_scan_of_the_rows_it_returns(crowd: tuple[Any, 
     workspace, user = crowd
     for of_user, limit in itertools.product((None, user), (4, 20)):
         rows = recent_workflows(workspace, of_user, limit)
-        assert len(rows) == limit
-        (plan,) = json.loads(rows.explain(format="json", analyze=True, buffers=True))
-        limited, scan = nodes(plan["Plan"])
-        assert (limited["Node Type"], scan["Node Type"]) == ("Limit", "Index Only Scan")
-        assert scan["Index Name"] == "recent_workflow_read"
-        assert scan["Actual Rows"] == limit
-        assert scan.get("Rows Removed by Filter", 0) == 0
-        assert scan.get("Rows Removed by Index Recheck", 0) == 0
-        assert scan["Heap Fetches"] == 0
-        assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] <= 3 + limit
+        with CaptureQueriesContext(connection) as captured:
+            assert len(rows) == len(rows.all()) == limit
+        ready, compiled = captured
+        assert ready["sql"] != compiled["sql"]
+        assert_reads_no_more(explained(ready["sql"]), limit)
+        assert_reads_no_more(explained(compiled["sql"]), limit)
+
+
+def explained(statement: str) -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}")
+        plan: dict[str, Any] = cursor.fetchone()[0][0]["Plan"]
+        return plan
+
+
+def assert_reads_no_more(plan: dict[str, Any], limit: int) -> None:
+    limited, scan = nodes(plan)
+    assert (limited["Node Type"], scan["Node Type"]) == ("Limit", "Index Only Scan")
+    assert scan["Index Name"] == "recent_workflow_read"
+    assert scan["Actual Rows"] == limit
+    assert scan.get("Rows Removed by Filter", 0) == 0
+    assert scan.get("Rows Removed by Index Recheck", 0) == 0
+    assert scan["Heap Fetches"] == 0
+    assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] <= 3 + limit

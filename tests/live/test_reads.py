@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from typing import Any
 
@@ -26,6 +27,27 @@ def test_newest_first_and_no_more_than_asked(live: Host) -> None:
     assert [row.last_run for row in recent_workflows(workspace)] == newest_first[:4]
     assert [row.last_run for row in recent_workflows(workspace, user, limit=20)] == newest_first
     assert [row.last_run for row in recent_workflows(workspace, limit=1)] == newest_first[:1]
+
+
+def test_its_own_statement_answers_as_the_one_that_django_compiles(live: Host) -> None:
+    """And what is made of the queryset is no longer what the statement was for."""
+    workspace, user = live.make_workspace(), live.make_user()
+    for minute in (2, 1, 3, 2, 1):  # two at the same time: the run's key decides
+        live.make_run(workspace=workspace, workflow=live.make_workflow(), user=user, used_at=moment(minute))
+    flush_all()
+    for rows in (recent_workflows(workspace), recent_workflows(workspace, user, limit=3)):
+        with CaptureQueriesContext(connection) as captured:
+            compiled, ready = [list(row.__dict__.items())[1:] for row in rows.all()], rows
+            assert [list(row.__dict__.items())[1:] for row in ready] == compiled
+            assert [row.pk for row in rows[1:3]] == [row.pk for row in ready][1:3]
+        compiled_sql, ready_sql = (query["sql"] for query in captured)  # the slice was of rows that are there
+        assert compiled_sql.split() != ready_sql.split()
+    newest, second = recent_workflows(workspace, limit=2)
+    assert [row.pk for row in recent_workflows(workspace, limit=2)[1:]] == [second.pk]
+    assert recent_workflows(workspace).first() == newest
+    assert recent_workflows(workspace).count() == 4, "of five"
+    assert recent_workflows(workspace).values_list("last_run", flat=True)[0] == newest.last_run_id
+    assert pickle.loads(pickle.dumps(recent_workflows(workspace, limit=2)))[1] == second
 
 
 def test_a_workspace_or_its_key_a_user_or_its_value(live: Host) -> None:

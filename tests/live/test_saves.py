@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import pytest
 from django.core import serializers
 from django.core.management import call_command
 from django.db import transaction
+from django.db.models import F, GeneratedField, IntegerField, Model, Q
+from django.db.models.functions import Coalesce
+from django.test.utils import isolate_apps
 
 from tests.hosts.adapter import Host, moment
 from tests.oracle import assert_exact, flush_all, stored
 from workflows_tasks import inbox, recent_workflows
+from workflows_tasks.host import host as resolved
 
 
 def pending() -> int:
@@ -205,3 +210,25 @@ def test_a_save_through_a_proxy_or_a_multi_table_parent_is_seen(live: Host) -> N
     assert pending() == 1
     flush_all()
     assert_exact(live)
+
+
+def test_a_save_may_matter_to_what_a_range_of_the_filter_reads(live: Host) -> None:
+    """The filter names one field, and its range others."""
+    for value in (F("pk"), (F("pk"), F("pk")), [[1, F("pk")]]):
+        assert dataclasses.replace(resolved(), run_filter=Q(pk__range=value)).relevant_fields is None
+    assert dataclasses.replace(resolved(), run_filter=Q(pk__range=(1, 2))).relevant_fields is not None
+
+
+@isolate_apps("workflows_tasks")
+def test_a_save_may_matter_to_a_column_that_the_database_generates(live: Host) -> None:
+    """Its name is not among those that are saved, so any save may change it."""
+
+    class Sheet(Model):
+        state = IntegerField()
+        counts = GeneratedField(expression=Coalesce("state", 0), output_field=IntegerField(), db_persist=True)
+
+        class Meta:
+            app_label = "workflows_tasks"
+
+    assert dataclasses.replace(resolved(), run=Sheet, run_filter=Q(state=0)).relevant_fields is not None
+    assert dataclasses.replace(resolved(), run=Sheet, run_filter=Q(counts=0)).relevant_fields is None

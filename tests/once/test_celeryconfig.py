@@ -35,7 +35,7 @@ def test_on_redis() -> None:
     assert conf["broker_url"] == "redis://broker:6379/3"
     assert conf["queues"] == ["celery", "recent-workflows", "recent-workflows-backfill"]
     assert "workflows_tasks.tasks.rescue" in conf["beat"]
-    assert set(conf["beat"]) | {"workflows_tasks.tasks.flush"} <= set(conf["tasks"])
+    assert set(conf["beat"]) | {"workflows_tasks.tasks.flush", "backfill.tasks.work"} <= set(conf["tasks"])
     assert conf["worker_prefetch_multiplier"] == 1
     assert conf["task_ignore_result"] is True
     assert (conf["task_serializer"], conf["accept_content"]) == ("json", ["json"])

@@ -24,6 +24,8 @@ SMALL = ("--runs", "5000")
 
 Start = Callable[..., "Demo"]
 
+pytestmark = pytest.mark.timeout(150)
+
 
 class Demo:
     """``python -m demo``, or a command that runs it, as a child with its output in a file."""
@@ -47,7 +49,7 @@ class Demo:
         def found_or_ended() -> re.Match[str] | bool | None:
             return re.search(pattern, self.said) or self.child.poll() is not None
 
-        until(found_or_ended, within_s=50)
+        until(found_or_ended, within_s=100)
         found = re.search(pattern, self.said)
         assert found, f"{pattern!r} was never said:\n{self.said}"
         return found

@@ -39,7 +39,7 @@ def test_the_wheel(built: Path) -> None:
         (metadata,) = (archive.read(n).decode() for n in names if n.endswith("METADATA"))
     packages = {name for name in names if ".dist-info/" not in name}
     assert packages == source_files("workflows_tasks") | source_files("backfill")
-    assert {"workflows_tasks/py.typed", "workflows_tasks/scripts/add.lua"} <= packages
+    assert {"workflows_tasks/py.typed", "workflows_tasks/inbox/scripts/add.lua"} <= packages
     assert "workflows_tasks/migrations/0001_initial.py" in packages
     assert "celeryconfig.py" not in names, "it would become the default configuration of every Celery program"
     assert "Requires-Python: >=3.10" in metadata

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from django.conf import settings
 from kombu import Exchange, Queue
 
 from tests.conftest import Configure
@@ -54,6 +55,27 @@ def test_existing_queues_are_kept_as_they_are(app: Celery) -> None:
     assert names(app) == ["own", LIVE, BACKFILL]
     assert app.conf.task_queues[0] is own
     assert app.conf.task_queues[1].routing_key == "chosen by the host"
+
+
+def test_a_default_queue_is_declared_as_celery_declares_it(app: Celery) -> None:
+    """A broker refuses to declare a queue that it has with other arguments."""
+    app.conf.task_default_queue_type = "quorum"
+    app.conf.task_queue_max_priority = 7
+    (as_ever,) = app.amqp.Queues([]).values()
+    configure(app)
+    kept = app.amqp.queues["celery"]
+    assert (kept.queue_arguments, kept.exchange, kept.routing_key) == (
+        as_ever.queue_arguments, as_ever.exchange, as_ever.routing_key,
+    )  # fmt: skip
+    assert kept.queue_arguments
+
+
+def test_queues_in_a_dict_are_kept_as_they_are(app: Celery) -> None:
+    app.conf.task_queues = {"mail": {"exchange": "mailx", "exchange_type": "topic", "binding_key": "mail.#"}}
+    configure(app)
+    assert names(app) == ["mail", LIVE, BACKFILL]
+    kept = app.amqp.queues["mail"]
+    assert (kept.exchange.name, kept.exchange.type, kept.routing_key) == ("mailx", "topic", "mail.#")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +132,18 @@ def test_configuring_twice_adds_nothing(app: Celery) -> None:
 def test_every_beat_entry_names_a_task_that_there_is(celery_app_in_process: Celery) -> None:
     celery_app_in_process.loader.import_default_modules()
     assert {entry["task"] for entry in beat_schedule().values()} <= set(celery_app_in_process.tasks)
+
+
+def test_the_backfills_tick_is_sent_where_it_is_installed_and_on_the_live_queue(
+    monkeypatch: pytest.MonkeyPatch, configure: Configure
+) -> None:
+    configure(QUEUE=LIVE, BACKFILL_TICK_S=3.0)
+    entry = beat_schedule()["recent-workflows-backfill"]
+    assert (entry["task"], entry["schedule"], entry["options"]["queue"]) == ("backfill.tasks.tick", 3.0, LIVE)
+    monkeypatch.setattr(settings, "INSTALLED_APPS", ["workflows_tasks", "backfill.apps.BackfillConfig"])
+    assert "recent-workflows-backfill" in beat_schedule()
+    monkeypatch.setattr(settings, "INSTALLED_APPS", ["workflows_tasks"])
+    assert "recent-workflows-backfill" not in beat_schedule()
 
 
 def test_every_task_of_ours_is_routed() -> None:

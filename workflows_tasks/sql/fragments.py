@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.models import F, Field, Q, TextField, Value
+from django.db.models import F, Field, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, NullIf
 
 from workflows_tasks import conf
@@ -38,7 +38,6 @@ class Fragments:
     user_type: str
     workflow_type: str
     run_type: str
-    used_at_type: str
 
 
 @cache
@@ -57,7 +56,6 @@ def fragments() -> Fragments:
         user_type=_column_type(found.user, alias),
         workflow_type=_column_type(found.workflow, alias),
         run_type=_column_type(found.run_key, alias),
-        used_at_type=_column_type(found.used_at, alias),
     )
 
 
@@ -103,6 +101,15 @@ def shard_sql(workspace: str) -> str:
     digest = f"sha256(convert_to({workspace}::text, 'UTF8'))"
     number = f"('x' || encode(substr({digest}, 1, 4), 'hex'))::bit(32)::bigint"
     return f"mod({number}, {conf.settings().shards})::int"
+
+
+def in_utc(moment: str) -> str:
+    """SQL for a moment on its way to Python and back: in UTC, without its zone.
+
+    Where a host has no ``USE_TZ``, drivers read moments as naive ones of its zone. In the hour that its clocks are set
+    back each of those is two moments, so what comes back from Python need not be what went there.
+    """
+    return f"({moment})::timestamptz AT TIME ZONE 'UTC'"
 
 
 _KEY = "workspace_id, uid, published_run_id"
@@ -178,18 +185,27 @@ def newest_per_key(live: str, where: str) -> str:
 
 
 def workspaces_of_runs() -> str:
-    """The workspace of each run that has one, whether it counts or not; has no parameters, and one column."""
+    """The workspace of each run that has one, whether it counts or not; has no parameters, and one column.
+
+    Not by the model's base manager, whose filter, if a host gave it one, may have parameters.
+    """
     found = host()
-    runs = found.run._base_manager.using(found.database).filter(**{f"{found.workspace.name}__isnull": False})
+    every: QuerySet[Any] = QuerySet(found.run, using=found.database)
+    runs = every.filter(**{f"{found.workspace.name}__isnull": False})
     statement, _ = runs.order_by().values_list(found.workspace.attname).query.get_compiler(found.database).as_sql()
     return str(statement)
 
 
-def untrue(parts: Fragments) -> str:
-    """Condition on ``stored``: its run is gone, hidden, of another key, or older than the row says."""
+def untrue(parts: Fragments, among: str = "true") -> str:
+    """Condition on ``stored``: its run is gone, hidden, of another key, or older than the row says.
+
+    Args:
+        among: condition on ``live`` that every row's run meets anyway, so that the planner knows which runs those are.
+    """
     return f"""NOT EXISTS (
         SELECT FROM {parts.live}
-        WHERE live.run = stored.last_run_id
+        WHERE {among}
+          AND live.run = stored.last_run_id
           AND live.workspace = stored.workspace_id
           AND live.workflow = stored.published_run_id
           AND (stored.uid = '' OR stored.uid = live.uid)
@@ -197,32 +213,65 @@ def untrue(parts: Fragments) -> str:
     )"""
 
 
-def stale(parts: Fragments, where: str) -> str:
+def stale(parts: Fragments, where: str, among: str = "true") -> str:
     return f"""
         SELECT {shard_sql("stored.workspace_id")}, stored.workspace_id, stored.uid, stored.published_run_id,
-               stored.last_used_at, stored.last_run_id
+               {in_utc("stored.last_used_at")}, stored.last_run_id
         FROM {parts.table} AS stored
-        WHERE {where} AND {untrue(parts)}
+        WHERE {where} AND {untrue(parts, among)}
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Workspaces:
-    """A range of workspaces by key: from ``first``, or just past ``after``, to ``last``; None is unbounded."""
+    """A range of workspaces by key: from ``first``, or just past ``after``, to ``last``; None is unbounded.
+
+    Inside the workspaces at its ends it may begin and end at a run: in ``first`` past ``after_run``, in ``last`` with
+    ``last_run``. So any two positions in the order of (workspace, run) have a range between them.
+    """
 
     first: Any = None
     last: Any = None
     after: Any = None
+    after_run: Any = None
+    last_run: Any = None
 
-    def where(self, column: str) -> Statement:
-        """Condition on a column, and its parameters."""
+    def where(self, workspace: str, run: str | None = None) -> Statement:
+        """Condition on a column of workspaces and one of their runs, and its parameters.
+
+        Without the second the workspaces at the ends are meant whole. Within one workspace it is an equality and a
+        range of runs; otherwise a range of workspaces, so that an index on either column serves, with rows compared
+        only at an end that is a run.
+        """
+        kind, run_kind = fragments().workspace_type, fragments().run_type
+        one = self.first is not None and self.first == self.last
         bounds = [(">=", self.first), (">", self.after), ("<=", self.last)]
-        set_bounds = [(sign, value) for sign, value in bounds if value is not None]
-        where = " AND ".join(f"{column} {sign} %s::{fragments().workspace_type}" for sign, _ in set_bounds)
-        return where or "true", prepared(host().workspace, [value for _, value in set_bounds])
+        wanted = [("=", self.first)] if one else [(sign, value) for sign, value in bounds if value is not None]
+        where = [f"{workspace} {sign} %s::{kind}" for sign, _ in wanted]
+        params = prepared(host().workspace, [value for _, value in wanted])
+        ends = [(">", self.first, self.after_run), ("<=", self.last, self.last_run)]
+        for sign, of, value in ends if run else ():
+            if value is None:
+                continue
+            where += [
+                f"{run} {sign} %s::{run_kind}" if one else f"({workspace}, {run}) {sign} (%s::{kind}, %s::{run_kind})"
+            ]
+            params += [] if one else prepared(host().workspace, [of])
+            params += prepared(host().run_key, [value])
+        return " AND ".join(where) or "true", params
 
 
 EVERYWHERE: Final = Workspaces()
+
+
+def counted_by_history(workspaces: Workspaces, since: Any = None) -> Statement:
+    """Condition on ``fragments().history``, and the parameters of both."""
+    where, bounds = workspaces.where("live.workspace", "live.run")
+    params = [*fragments().history_params, *bounds]
+    if since is None:
+        return where, params
+    used_at = prepared(host().used_at, [since])
+    return f"{where} AND live.used_at >= %s::{_column_type(host().used_at, host().database)}", [*params, *used_at]
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -1,16 +1,21 @@
-"""Statements that look: for rows that are not true, for runs that are newer than their row, for both."""
+"""Statements that look: at a page, for rows that are not true, for runs that are newer than their row, for both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from workflows_tasks.host import host
+from django.db import connections
+
+from workflows_tasks.host import host, storage_field
 from workflows_tasks.ids import Scope
+from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.sql.fragments import (
     Statement,
     Workspaces,
+    counted_by_history,
     fragments,
+    in_utc,
     newest_per_key,
     prepared,
     rises,
@@ -21,10 +26,35 @@ from workflows_tasks.sql.fragments import (
 )  # fmt: skip
 
 
+def newest_rows(using: str, workspace: Any, uid: str, limit: int) -> Statement:
+    """The rows of a page, with the table's columns: what ``recent_workflows`` asks for, without the ORM's compiler.
+
+    Not from ``fragments``, which ask where runs are written: a page may be read where nothing can be.
+
+    Args:
+        using: alias of the database to read from.
+    """
+    connection = connections[using]
+    statement = f"""
+        SELECT id, workspace_id, uid, published_run_id, last_used_at, last_run_id
+        FROM {connection.ops.quote_name(WorkspaceRecentWorkflow._meta.db_table)}
+        WHERE workspace_id = %s AND uid = %s
+        ORDER BY last_used_at DESC, last_run_id DESC
+        LIMIT %s
+    """
+    return statement, [storage_field(host().workspace).get_db_prep_value(workspace, connection), uid, limit]
+
+
 def stale_rows(runs: Sequence[Any]) -> Statement:
-    """Columns of ``projection.StaleRow``."""
+    """Columns of ``projection.StaleRow``.
+
+    The runs are named twice. Else the planner does not see that it need look at no others, and does so row by row: with
+    5,000 runs it reads five times as many pages.
+    """
     parts = fragments()
-    return stale(parts, f"stored.last_run_id = ANY(%s::{parts.run_type}[])"), [runs, *parts.live_params]
+    named = f"ANY(%s::{parts.run_type}[])"
+    statement = stale(parts, f"stored.last_run_id = {named}", among=f"live.run = {named}")
+    return statement, [runs, *parts.live_params, runs]
 
 
 def untrue_rows_of(scope: Scope) -> Statement:
@@ -44,10 +74,15 @@ def untrue_rows_of(scope: Scope) -> Statement:
 
 
 def stale_in_range(workspaces: Workspaces) -> Statement:
-    """Columns of ``projection.StaleRow``, for the rows of a range of workspaces."""
+    """Columns of ``projection.StaleRow``, for the rows of a range: all that a fill of it can have written.
+
+    The range is named twice, for the runs are in it, too. The planner may then read them in one go; else it looks up
+    each row's run by its key, which are all over the table.
+    """
     parts = fragments()
-    where, bounds = workspaces.where("stored.workspace_id")
-    return stale(parts, where), [*bounds, *parts.live_params]
+    where, bounds = workspaces.where("stored.workspace_id", "stored.last_run_id")
+    among, _ = workspaces.where("live.workspace", "live.run")
+    return stale(parts, where, among), [*bounds, *parts.live_params, *bounds]
 
 
 def rising_among(runs: Sequence[Any]) -> Statement:
@@ -61,10 +96,11 @@ def rising_among(runs: Sequence[Any]) -> Statement:
 
 
 def sweep_runs(used_at: Any, run: Any, limit: int) -> Statement:
-    """The next runs in the order of (used_at, run): ``(used_at, run, late)``; late where a row of theirs is older.
+    """The next runs in the order of (used_at, run): ``(used_at, run, late)``, the time in UTC; late where a row of
+    theirs is older.
 
     Args:
-        used_at, run: where to go on, past that run; a run of None means from that time.
+        used_at, run: where to go on, past that run; a run of None means from that time, which has a zone.
         limit: most runs.
 
     Walks the run's index on the time alone; each run costs two look-ups in the table's key.
@@ -79,7 +115,8 @@ def sweep_runs(used_at: Any, run: Any, limit: int) -> Statement:
         WITH page AS MATERIALIZED (
             SELECT live.* FROM {parts.live} WHERE {where} ORDER BY live.used_at, live.run LIMIT {limit}
         )
-        SELECT live.used_at, live.run, {rises(parts.table)} FROM page AS live ORDER BY live.used_at, live.run
+        SELECT {in_utc("live.used_at")}, live.run, {rises(parts.table)}
+        FROM page AS live ORDER BY live.used_at, live.run
     """
     return statement, [*parts.live_params, *after]
 
@@ -95,17 +132,17 @@ def sweep_rows(after_id: int, limit: int) -> Statement:
     return statement, [*parts.live_params, after_id]
 
 
-HORIZON: Final = """
-    SELECT now(),
-           (SELECT coalesce(min(xact_start), now()) FROM pg_stat_activity
+HORIZON: Final = f"""
+    SELECT {in_utc("now()")},
+           (SELECT {in_utc("coalesce(min(xact_start), now())")} FROM pg_stat_activity
             WHERE datname = current_database() AND backend_xid IS NOT NULL),
            pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
            pg_current_xact_id()::text::bigint
 """
 """``(now, oldest, running, following)``: the server's time; the start of the oldest transaction that has written and is
-still open, as far as this role may see others'; and two transaction ids, which it may always see: all before
-``running`` have ended, prepared ones included, and ``following`` is one taken for this purpose, so whoever writes for
-the first time after now has a later one. (A snapshot's ``xmax`` would not do: open ids may be past it.)"""
+still open, as far as this role may see others', both in UTC; and two transaction ids, which it may always see: all
+before ``running`` have ended, prepared ones included, and ``following`` is one taken for this purpose, so whoever
+writes for the first time after now has a later one. (A snapshot's ``xmax`` would not do: open ids may be past it.)"""
 
 
 def _in_range(workspaces: Workspaces) -> Statement:
@@ -125,15 +162,16 @@ def count(workspaces: Workspaces) -> Statement:
     return f"SELECT count(*) FROM ({statement}) AS run", params
 
 
-def compare(workspaces: Workspaces, *, uid: str | None = None, all_rows: bool = False) -> Statement:
+def compare(workspaces: Workspaces, *, uid: str | None = None, all_rows: bool = False, since: Any = None) -> Statement:
     """Columns of ``truth.Comparison`` for each key of a range of workspaces where table and runs differ.
 
-    Where ``BACKFILL_FILTER`` leaves old runs out, a row may rightly be anywhere from the newest run that history
-    counts to the newest run there is.
+    Where ``BACKFILL_FILTER`` or ``since`` leaves old runs out, a row may rightly be anywhere from the newest run that
+    history counts to the newest run there is.
 
     Args:
         uid: only this grain's keys.
         all_rows: keys that agree, too.
+        since: history counts only runs used at that moment or later.
     """
     parts = fragments()
     of_live, bounds = workspaces.where("live.workspace")
@@ -141,13 +179,14 @@ def compare(workspaces: Workspaces, *, uid: str | None = None, all_rows: bool = 
     of_uid, of_stored_uid, uids = ("", "", []) if uid is None else ("WHERE uid = %s", "AND stored.uid = %s", [uid])
     differ = "(stored.last_used_at, stored.last_run_id) IS DISTINCT FROM (truth.used_at, truth.run)"
     expected, expected_params = "", []
-    if parts.history != parts.live:
+    if parts.history != parts.live or since is not None:
+        of_history, history_params = counted_by_history(workspaces, since)
         expected = f"""
-            LEFT JOIN (SELECT * FROM ({newest_per_key(parts.history, of_live)}) AS keyed {of_uid})
+            LEFT JOIN (SELECT * FROM ({newest_per_key(parts.history, of_history)}) AS keyed {of_uid})
               AS expected(workspace, uid, workflow, used_at, run)
               ON (expected.workspace, expected.uid, expected.workflow) = (truth.workspace, truth.uid, truth.workflow)
         """
-        expected_params = [*parts.history_params, *bounds, *uids]
+        expected_params = [*history_params, *uids]
         differ += f"""
             AND NOT CASE WHEN stored.id IS NULL THEN expected.run IS NULL
             ELSE NOT ({untrue(parts)})

