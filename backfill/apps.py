@@ -1,0 +1,16 @@
+"""Start-up: checks and tasks are registered."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class BackfillConfig(AppConfig):
+    name = "backfill"
+    verbose_name = "Backfill"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from backfill import checks, tasks  # noqa: F401  # registered by being imported
+
+        checks.register()

@@ -1,0 +1,1 @@
+"""Django's admin, with every host's models."""
