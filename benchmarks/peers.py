@@ -1,0 +1,83 @@
+"""The rivals' tasks and receivers, as their users would write them, and the app whose worker runs them.
+
+::
+
+    celery -A benchmarks.peers worker -Q peers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from celery_batches import Batches, SimpleRequest
+from django.db import connection, transaction
+
+from celeryconfig import app
+from workflows_tasks import conf
+from workflows_tasks.inbox.connection import client
+
+__all__ = ["app"]
+
+QUEUE: Final = "peers"
+BATCH: Final = 100
+BATCH_S: Final = 1.0
+"""As in celery-batches' own example; the same second that a flush window has."""
+
+UPSERT: Final = """
+    INSERT INTO workflows_tasks_workspacerecentworkflow AS stored
+        (workspace_id, uid, published_run_id, last_used_at, last_run_id)
+    SELECT DISTINCT ON (run.workspace_id, grain.uid, version.published_run_id)
+        run.workspace_id, grain.uid, version.published_run_id, run.updated_at, run.id
+    FROM bots_savedrun AS run
+    JOIN bots_publishedrunversion AS version ON version.id = run.parent_version_id
+    CROSS JOIN LATERAL (VALUES (''), (run.uid)) AS grain(uid)
+    WHERE run.id = ANY(%s) AND run.surface = 0 AND run.workspace_id IS NOT NULL AND grain.uid IS NOT NULL
+    ORDER BY run.workspace_id, grain.uid, version.published_run_id, run.updated_at DESC, run.id DESC
+    ON CONFLICT (workspace_id, uid, published_run_id) DO UPDATE
+    SET last_used_at = excluded.last_used_at, last_run_id = excluded.last_run_id
+    WHERE (excluded.last_used_at, excluded.last_run_id) > (stored.last_used_at, stored.last_run_id)
+"""
+"""Reads the runs and raises their rows of both grains: what everybody here does, one run at a time or many."""
+
+
+def upsert(runs: Iterable[int]) -> None:
+    """Raise the rows of these runs. Nobody looks whether the runs are still there afterwards; deletes are ignored."""
+    with connection.cursor() as cursor:
+        cursor.execute(UPSERT, [list(runs)])
+
+
+@app.task(ignore_result=True)  # type: ignore[untyped-decorator, unused-ignore]
+def note_use(run: int) -> None:
+    """One task for each save."""
+    upsert([run])
+
+
+@app.task(base=Batches, flush_every=BATCH, flush_interval=BATCH_S, ignore_result=True)  # type: ignore[untyped-decorator, unused-ignore]
+def note_uses(requests: list[SimpleRequest]) -> None:
+    """celery-batches: one message for each save, one statement for a hundred of them or a second's."""
+    upsert({request.args[0] for request in requests})
+
+
+def upsert_on_save(*, instance: Any, **_: Any) -> None:
+    """Receiver: write the rows in the save's own transaction."""
+    upsert([instance.pk])
+
+
+def ping_on_save(**_: Any) -> None:
+    """Receiver: nothing but a round trip to Redis after the commit, by the client that the inbox has."""
+    transaction.on_commit(_ping)
+
+
+def _ping() -> None:
+    client(conf.settings().save_timeout_s).execute_command("PING")
+
+
+def delay_on_save(*, instance: Any, **_: Any) -> None:
+    """Receiver: a task for each save, sent after the commit."""
+    transaction.on_commit(lambda: note_use.apply_async((instance.pk,), queue=QUEUE))
+
+
+def batch_on_save(*, instance: Any, **_: Any) -> None:
+    """Receiver: the same for the batching task."""
+    transaction.on_commit(lambda: note_uses.apply_async((instance.pk,), queue=QUEUE))
