@@ -1,0 +1,1 @@
+"""The documentation, followed word by word: its pages are executed, and its references compared with the code."""

@@ -1,0 +1,1 @@
+"""Each runs once, with the first host: nothing here depends on the host under test."""

@@ -1,0 +1,1 @@
+"""With the first host, whose models the frozen tables refer to."""
