@@ -77,7 +77,8 @@ def _rehearsed(stage: stages.Stage, workers: list[ProcessContainer]) -> int:
     from backfill import runner
     from demo import history, oracle
     from demo.shape import shapes
-    from tests.oracle import flush_all
+    from tests.endurance.settling import swept
+    from tests.oracle import idle
 
     every = shapes(RUNS)
     history.load(every)
@@ -98,10 +99,16 @@ def _rehearsed(stage: stages.Stage, workers: list[ProcessContainer]) -> int:
         enough.set()
         writer.join()
     progress = _again(lambda: runner.status(run.pk))
-    _again(flush_all)
+    # A worker may have claimed what is not pending any more; if it died with it, until its lease is over.
+    until(lambda: _supervised(stage, workers) and idle(), within_s=WITHIN_S)
+    healed = swept(oracle.expected_rows())
+    until(idle, within_s=WITHIN_S)
     differences = oracle.differences()
     _say(f"{progress.run.status}: {progress.fill.done:,} of {progress.fill.planned:,} runs, {progress.fill.chunks}")
     _say(f"differences: {len(differences)}; all failures before its end: {all(p < 100 for _, p in seen)}")
+    _say(f"healed by the last sweeps: {healed}")
+    for difference in differences:
+        _say(f"  {difference}")
     for event in progress.run.events.all():
         _say(f"  {event}")
     complete = progress.fill.done == progress.fill.planned and progress.run.status == "succeeded"

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import StringIO
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import click
 from demo import scratch
 from demo.host import end_with_parent, refuse_interruption
 from tests.endurance import summary
-from tests.endurance.stage import SETTINGS, Stage, stage
+from tests.endurance.stage import Stage, stage
 from tests.endurance.summary import Summary
 from tests.endurance.writers import Writers
 from tests.waiting import until
@@ -33,7 +32,6 @@ LINES = 10
 """Lines about the progress where there is no terminal to draw a bar on."""
 
 QUIET_WITHIN_S = 120.0
-MOST_SWEEPS = 50
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,7 @@ def _settle(found: Summary) -> None:
     """The workers finish what waits, the sweep heals until there is nothing left to heal; then table and runs are
     compared, by the oracle and by the audit."""
     from demo import oracle
+    from tests.endurance import settling
     from tests.oracle import idle
     from workflows_tasks import operations
 
@@ -115,30 +114,11 @@ def _settle(found: Summary) -> None:
     found.set_aside = {each.run: each.why for each in operations.aside()}
     operations.retry_aside()
     found.rows = oracle.expected_rows()
-    found.healed_at_the_end = _swept(found.rows)
+    found.healed_at_the_end = settling.swept(found.rows)
     until(idle, within_s=QUIET_WITHIN_S)
     found.differences = [str(difference) for difference in oracle.differences()]
     found.drift = _verified()
     found.settling_s = time.monotonic() - started_s
-
-
-def _swept(rows: int) -> int:
-    """Sweep until a whole round of the table has found nothing, and nothing was too recent for it; returns how many
-    lost changes were found."""
-    from workflows_tasks import conf, operations, repair
-
-    quiet_since_s, window_s = time.monotonic(), SETTINGS["FLUSH_WINDOW_S"]
-    healed = clean = 0
-    for _ in range(MOST_SWEEPS):
-        was_recent = time.monotonic() - quiet_since_s < 3 * window_s
-        found = repair.sweep()
-        operations.drain(lambda _: None)
-        healed += found
-        clean = 0 if found or was_recent else clean + 1
-        if clean > ceil(rows / conf.settings().sweep_page):
-            return healed
-        time.sleep(window_s)
-    raise RuntimeError(f"{MOST_SWEEPS} sweeps after the last write there is still something to heal.")
 
 
 def _verified() -> list[dict[str, str]]:
