@@ -74,7 +74,7 @@ def _write_behind(figures: Figures, path: Path) -> None:
     shades = {
         "ours": OURS,
         "one SQL statement": LIMIT,
-        "one SQL statement a shard": "#e8bf6c",
+        "one SQL statement a shard, each on a new connection": "#e8bf6c",
         "celery-batches": "#8a93a0",
         "a task per save": "#c9cdd3",
     }
