@@ -31,7 +31,7 @@ class Outcome(Enum):
 
     SAME = "same"
     PENDING = "pending"
-    """They differ, and one of the runs waits for a flush: a read a second later would tell."""
+    """They differ, and one of the runs waits for a flush; a read a second later would tell."""
     UNCOVERED = "uncovered"
     """They differ, and the workspace's history is not filled yet."""
     DIFFERENT = "different"

@@ -110,10 +110,16 @@ def _indexed(stage: Stage, figures: Figures, filled: dict[str, list[float]]) -> 
 
 
 def _chunks() -> dict[str, Any]:
-    """How the chunks of the last backfill differ in time."""
-    seconds = list(Chunk.objects.filter(run=Run.objects.latest("id"), kind=Kind.FILL).values_list("seconds", flat=True))
+    """How the chunks of the last backfill differ in time, and whether they are as large as they should be."""
+    run = Run.objects.latest("id")
+    chunks = list(Chunk.objects.filter(run=run, kind=Kind.FILL))
+    seconds, planned = [chunk.seconds for chunk in chunks], [chunk.planned for chunk in chunks]
     quartiles = quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
-    return {"count": len(seconds), "quartiles s": quartiles, "longest s": max(seconds)}
+    return {
+        "count": len(chunks), "quartiles s": quartiles, "longest s": max(seconds), "target": run.chunk_size,
+        "largest": max(planned), "runs": sum(planned),
+        "counted": _counting().count(),
+    }  # fmt: skip
 
 
 def _peak_mb(worker: int) -> float:
@@ -180,9 +186,13 @@ def _loop_s(stage: Stage) -> float:
     return seconds(heavy) + seconds(sample) * len(small) / len(sample)
 
 
+def _counting() -> Any:
+    """The runs that history counts, as a host would ask for them."""
+    return SavedRun.objects.filter(surface=0, workspace__isnull=False, parent_version__isnull=False)
+
+
 def _iterator_s(stage: Stage) -> float:
-    runs = SavedRun.objects.filter(surface=0, workspace__isnull=False, parent_version__isnull=False)
-    some = runs.select_related("parent_version").defer("state").order_by("updated_at")[:ITERATED]
+    some = _counting().select_related("parent_version").defer("state").order_by("updated_at")[:ITERATED]
     started = time.monotonic()
     for run in some.iterator():
         assert run.parent_version is not None

@@ -82,7 +82,7 @@ _ARRIVED: Final = """
 def measure(stage: Stage, figures: Figures, *, rates: tuple[int, ...], seconds: float) -> None:
     """By load, each for some seconds, until a rate does not hold; then while history is filled; then over a restart."""
     holding = 0.0
-    with stage.worker(conf.settings().queue, concurrency=2) as worker:
+    with stage.worker(conf.settings().queue, concurrency=2) as worker, stage.beat():
         for rate in rates:
             achieved, p99_s = _at(stage, figures, f"{rate} saves/s", rate, seconds)
             if achieved < REACHED * rate or p99_s > HOLDS_S:

@@ -18,6 +18,9 @@ FIGURES: Final[Mapping[str, Mapping[str, Any]]] = {
         "section": "read", "case": "heaviest, 4 rows, warm", "contender": "DISTINCT ON", "unit": "× ours",
     },
     "save, added p50, µs": {"section": "save", "case": "added", "contender": "ours", "unit": "µs"},
+    "save, task.delay() adds, p50, µs": {
+        "section": "save", "case": "added", "contender": "task.delay() per save", "unit": "µs",
+    },
     "WAL of the table a save, 40 under way, bytes": {
         "section": "save", "case": "WAL, 40 under way, state 8 kB", "contender": "ours", "unit": "bytes",
     },
@@ -29,6 +32,21 @@ FIGURES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "one worker, uniform keys, runs/s": {
         "section": "write-behind", "case": "uniform", "contender": "ours", "unit": "runs/s",
+    },
+    "the same, one SQL statement, runs/s": {
+        "section": "write-behind", "case": "uniform", "contender": "one SQL statement", "unit": "runs/s",
+    },
+    "freshness at 350 saves/s, p50 s": {
+        "section": "freshness", "case": "350 saves/s", "contender": "ours", "unit": "p50 s",
+    },
+    "freshness at 350 saves/s, p99 s": {
+        "section": "freshness", "case": "350 saves/s", "contender": "ours", "unit": "p99 s",
+    },
+    "the same during a backfill, p99 s": {
+        "section": "freshness", "case": "350 saves/s, backfill", "contender": "ours", "unit": "p99 s",
+    },
+    "flush messages a save": {
+        "section": "freshness", "case": "350 saves/s", "contender": "ours", "unit": "messages/save",
     },
     "backfill, 2 at a time, s": {
         "section": "backfill", "case": "all of history", "contender": "ours, 2 at a time", "unit": "s",

@@ -99,21 +99,26 @@ def _storage(figures: Figures) -> str:
     if not storage:
         return ""
     rows = [
-        (name, f"{found['bytes'] / 1e6:,.0f} MB", f"{found['built s']:.1f} s" if "built s" in found else "see backfill")
+        (
+            name,
+            f"{found['bytes'] / 1e6:,.0f} MB",
+            f"{found['built s']:.1f} s" if "built s" in found else "see backfill",
+            f"{found['refreshed s']:.1f} s each time" if "refreshed s" in found else "see saves",
+        )
         for name, found in storage.items()
         if name != "history"
     ]
     history = storage["history"]["bytes"] / 1e6
     return f"What each keeps, beside {history:,.0f} MB of runs and their indexes:\n\n" + _table(
-        ("", "size", "built in"), rows
+        ("", "size", "built in", "kept up in"), rows
     )
 
 
 def _saves(figures: Figures) -> Iterator[str]:
     found = list(where(figures.every, section="save"))
     names = [each.contender for each in where(found, case="total", unit="µs")]
-    units = ("µs", "SQL statements added", "Redis round trips added", "messages added")
-    cases = ("added", "counts per save", "counts per save", "counts per save")
+    units = ("µs", "µs", "SQL statements added", "Redis round trips added", "messages added")
+    cases = ("added", "added p99", "counts per save", "counts per save", "counts per save")
     rows = []
     for name in names:
         total = one(found, case="total", contender=name, unit="µs")
@@ -122,7 +127,7 @@ def _saves(figures: Figures) -> Iterator[str]:
             _said(one(found, case=case, contender=name, unit=unit)) for case, unit in zip(cases, units, strict=True)
         ]
         rows.append([name, _said(total), _said(p99), *added])
-    header = ("", "p50 µs", "p99 µs", "added p50 µs", "SQL statements", "round trips to Redis", "messages")
+    header = ("", "p50 µs", "p99 µs", "added p50 µs", "to p99 µs", "SQL statements", "round trips to Redis", "messages")
     yield _table(header, rows)
     wal = [each for each in found if each.case.startswith("WAL") and each.unit == "bytes"]
     yield _pivot(wal, "WAL, bytes a save")
@@ -166,9 +171,11 @@ def _backfill(figures: Figures) -> Iterator[str]:
     for name, chunks in figures.notes.get("chunks", {}).items():
         low, middle, high = chunks["quartiles s"]
         yield (
-            f"{name[0].upper()}{name[1:]}: {chunks['count']} chunks, whose transactions took {middle:.2f} s "
-            f"({low:.2f}–{high:.2f}), the longest {chunks['longest s']:.2f} s together; a worker process had "
-            f"{chunks['worker MB']:.0f} MB at most.\n"
+            f"{name[0].upper()}{name[1:]}: {chunks['count']} chunks of {chunks['runs']:,} runs together, which is what "
+            f"{'' if chunks['runs'] == chunks['counted'] else 'NOT '}`COUNT(*)` says, the largest of "
+            f"{chunks['largest'] / chunks['target']:.2f} × the {chunks['target']:,} asked for; their transactions took "
+            f"{middle:.2f} s ({low:.2f}–{high:.2f}), the longest {chunks['longest s']:.2f} s together; a worker "
+            f"process had {chunks['worker MB']:.0f} MB at most.\n"
         )
 
 

@@ -43,10 +43,10 @@ SAVES: Final = """\
 A run is saved in a transaction of its own, with each way to follow it in turn; *added* is the difference to the bare
 save of the same turn. celery-batches sends a message a save as `task.delay()` does: it only batches in the worker.
 django-computedfields is missing, since it cannot express this: a computed field is a column of a row that exists, and
-here the save of a run must make rows, keyed by workspace, user and a workflow two hops away, and let them go again;
-and its computation runs in the save. WAL is what each writes a save for a window of 350 saves, full-page images left
-out; *ours* writes it in the flush, the upsert in the save. The *PING* is the limit of whoever tells Redis of a save:
-redis-py's round trip, and nothing else.
+here the save of a run must make rows, keyed by workspace, user and a workflow two hops away, and let them go again; and
+its computation runs in the save. WAL is what each writes a save for a window of 350 saves, full-page images left out;
+*ours* writes it in the flush, the upsert in the save, the tasks in theirs, each right after its saves. The *PING* is
+the limit of whoever tells Redis of a save: redis-py's round trip, and nothing else.
 """
 
 WRITE_BEHIND: Final = """\
@@ -62,9 +62,10 @@ and messages are those of 350 runs, a second's at 350 saves a second.
 
 FRESHNESS: Final = """\
 One process saves, another connection polls the table every 20 ms and notes when the row of the save's workspace and
-workflow is as new as the save: it does not ask the package. Two worker processes, window 1 s, 8 shards. During a
-backfill the table is emptied and filled meanwhile, by two more worker processes. At the restart the worker is told
-to stop at the very beginning, and the next one has only just been launched.
+workflow is as new as the save: it does not ask the package. Two worker processes and beat, which has them rescue, sweep
+and audit beside, window 1 s, 8 shards. During a backfill the table is emptied and filled meanwhile, by two more worker
+processes. At the restart the worker is told to stop at the very beginning, and the next one has only just been
+launched.
 """
 
 BACKFILL: Final = """\

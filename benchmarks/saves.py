@@ -187,23 +187,33 @@ def _wal(stage: Stage, figures: Figures, ways: Mapping[str, Receivers], count: i
     runs = under_way(stage, state_bytes, count)
     _end_window(stage)
     case = wal_case(count, state_bytes)
-    own, ours, sync = [], [], []
+    found: dict[str, list[float]] = {name: [] for name in (BARE, OURS, SYNC, DELAY, BATCHES)}
     for _ in range(WINDOWS):
         with ways[OURS].installed():
-            own.append(written(lambda: window(runs)))
-        ours.append(written(lambda: _end_window(stage)))
+            own = written(lambda: window(runs))
+        found[BARE].append(own)
+        found[OURS].append(written(lambda: _end_window(stage)))
         with ways[SYNC].installed():
-            sync.append(written(lambda: window(runs)) - own[-1])
-    figures.add("save", case, BARE, "bytes", own)
-    figures.add("save", case, OURS, "bytes", ours)
-    figures.add("save", case, SYNC, "bytes", sync)
-    share = figures.add("save", case, OURS, "% of the run's own", [100 * each for each in ratios(ours, own)])
+            found[SYNC].append(written(lambda: window(runs)) - own)
+        with ways[BARE].installed():  # and here is done what their worker does
+            found[DELAY].append(written(lambda: window(runs, then=peers.upsert, every=1)) - own)
+            found[BATCHES].append(written(lambda: window(runs, then=peers.upsert, every=peers.BATCH)) - own)
+    for name, values in found.items():
+        figures.add("save", case, name, "bytes", values)
+    shares = [100 * each for each in ratios(found[OURS], found[BARE])]
+    share = figures.add("save", case, OURS, "% of the run's own", shares)
     return f"ours {share.median:.1f} % of the run's own"
 
 
-def window(runs: Sequence[SavedRun]) -> None:
-    for turn in range(SAVES_PER_WINDOW):
-        _save(runs[turn % len(runs)])
+def window(
+    runs: Sequence[SavedRun], *, then: Callable[[set[int]], None] = lambda _: None, every: int = SAVES_PER_WINDOW
+) -> None:
+    """A window's saves; after ``every`` so many ``then`` gets the runs that were saved."""
+    for start in range(0, SAVES_PER_WINDOW, every):
+        saved = [runs[turn % len(runs)] for turn in range(start, min(start + every, SAVES_PER_WINDOW))]
+        for run in saved:
+            _save(run)
+        then({run.pk for run in saved})
 
 
 def written(act: Callable[[], None]) -> float:

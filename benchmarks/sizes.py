@@ -38,8 +38,8 @@ FULL: Final = Size(
 SIZES: Final[Mapping[str, tuple[Size, ...]]] = {
     "quick": (QUICK,),
     "full": (
-        replace(QUICK, saves=1_000, fill_rounds=3, rates=()),
-        replace(FULL, runs=1_000_000, worker_rounds=2, fill_rounds=2, rates=()),
+        replace(QUICK, saves=1_000, fill_rounds=3, rates=(350,), seconds=8),
+        replace(FULL, runs=1_000_000, worker_rounds=2, fill_rounds=2, rates=(350,), seconds=8),
         FULL,
     ),
 }

@@ -82,15 +82,26 @@ class Stage:
         self, queue: str, *, concurrency: int = 1, prefetch: int = 1, name: str = "worker", wait: bool = True
     ) -> Iterator[Process]:
         """A Celery worker on a queue, ready unless nobody waits for that; stopped at the end."""
+        argv = ["worker", "-Q", queue, "-n", f"{name}@%h", "--pool", "prefork", "--concurrency", str(concurrency)]
+        argv += ["--prefetch-multiplier", str(prefetch), "--without-mingle", "--without-gossip"]
+        with self._celery(argv, name, " ready." if wait else "") as child:
+            yield child
+
+    @contextmanager
+    def beat(self) -> Iterator[Process]:
+        """Celery beat with the package's own entries, as in an installation; ended at the end."""
+        with self._celery(["beat", "--schedule", str(self.directory / "schedule"), "--pidfile", ""], "beat") as child:
+            yield child
+
+    @contextmanager
+    def _celery(self, argv: Sequence[str], name: str, ready: str = "") -> Iterator[Process]:
         log = self.directory / f"{name}.log"
         log.write_text("")
-        argv = [sys.executable, "-m", "celery", "-A", "benchmarks.peers", "worker", "-Q", queue, "-n", f"{name}@%h"]
-        argv += ["--pool", "prefork", "--concurrency", str(concurrency), "--prefetch-multiplier", str(prefetch)]
-        child = Process([*argv, "--loglevel", "info", "--without-mingle", "--without-gossip"], log)
+        child = Process([sys.executable, "-m", "celery", "-A", "benchmarks.peers", *argv, "--loglevel", "info"], log)
         try:
             child.launch()
-            if wait:
-                child.wait_until(lambda: " ready." in log.read_text())
+            if ready:
+                child.wait_until(lambda: ready in log.read_text())
             yield child
         finally:
             child.stop(within_s=5)

@@ -19,7 +19,7 @@ from pytest_django import DjangoDbBlocker
 
 from tests import broker, hosts
 from tests.hosts.adapter import Host
-from workflows_tasks import announcements, conf, dispatch
+from workflows_tasks import announcements, conf, dispatch, tally
 from workflows_tasks.breaker import Breaker
 
 ONCE = {"once", "browser", "followed"}
@@ -107,7 +107,7 @@ def alone(
     configure(KEY_PREFIX=name, QUEUE=name, **PATIENT)
     monkeypatch.setattr(announcements, "_breaker", Breaker("inbox"))
     monkeypatch.setattr(announcements, "_kept", {})
-    monkeypatch.setattr(announcements, "_lost", 0)
+    monkeypatch.setattr(tally, "_counts", {})
     monkeypatch.setattr(dispatch, "_breaker", Breaker("broker"))
     return name
 

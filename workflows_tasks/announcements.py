@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model, QuerySet
 
-from workflows_tasks import conf, dispatch, events, inbox
+from workflows_tasks import conf, dispatch, events, inbox, tally
 from workflows_tasks.breaker import Breaker
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.host import host
@@ -19,11 +20,10 @@ CHUNK = 1_000
 """Runs that ``announce`` looks up at a time."""
 
 KEPT = 10_000
-"""Most ids a process keeps while Redis does not answer; more are lost to the sweep, and counted."""
+"""Most ids a process keeps while Redis does not answer; more are left to the sweep, and counted."""
 
 _breaker = Breaker("inbox")
 _kept: dict[str, int] = {}
-_lost = 0
 
 
 def announce(runs: QuerySet[Any] | Iterable[Any], *, using: str | None = None) -> int:
@@ -157,42 +157,53 @@ def _on_commit(runs: dict[str, int], using: str) -> None:
 def _deliver(runs: dict[str, int]) -> None:
     """Put ids in the inbox and send the flush messages that are due. Never raises, never waits long: this is a save.
 
-    While Redis does not answer, some ids are kept in this process and go along when it answers again.
+    While Redis does not answer, some ids are kept in this process and follow when it answers again.
     """
-    global _lost
     if not runs:
         return
     if _breaker.is_open:
         _keep(runs)
-        return
-    late = _taken() if _kept else {}
-    pause_s = conf.settings().breaker_s
+    elif _is_delivered(runs):
+        if _breaker.succeed():
+            events.inbox_recovered(late=len(_kept))
+        _deliver_kept()
+
+
+def _is_delivered(runs: dict[str, int]) -> bool:
+    """Whether ids are in the inbox; if not they are kept, and Redis is left alone for a while."""
     try:
-        dispatch.deliver(late | runs, undelivered=_lost)
+        dispatch.deliver(runs)
     except Exception as error:  # also what a host's own client factory raises
-        _keep(late | runs)
+        _keep(runs)
+        pause_s = conf.settings().breaker_s
         if _breaker.fail(pause_s):
             events.inbox_failed(error, pause_s=pause_s)
-        return
-    if _breaker.succeed():
-        events.inbox_recovered(late=len(late), undelivered=_lost)
-    _lost = 0
+        return False
+    return True
+
+
+def _deliver_kept() -> None:
+    """What was kept, now that Redis has just answered: as many at a time, and as long, as a save may wait for. Not
+    together with the save's own, which finds out whether it answers: more ids would have to be waited for longer."""
+    until_s = time.monotonic() + conf.settings().save_timeout_s
+    while _kept and time.monotonic() < until_s and _is_delivered(_taken()):
+        pass
 
 
 def _taken() -> dict[str, int]:
-    """What was kept, now the caller's. One at a time: other threads keep theirs meanwhile, and a lock that is held
-    while a process forks would never be free in its child."""
+    """Some of what was kept, now the caller's. One at a time: other threads keep theirs meanwhile, and a lock that is
+    held while a process forks would never be free in its child."""
     taken: dict[str, int] = {}
     with suppress(KeyError):
-        while True:
+        while len(taken) < inbox.AT_ONCE:
             taken.update([_kept.popitem()])
     return taken
 
 
 def _keep(runs: dict[str, int]) -> None:
-    global _lost
+    tally.add("save_failures")
     for run, shard in runs.items():
         if run in _kept or len(_kept) < KEPT:
             _kept[run] = shard
         else:
-            _lost += 1
+            tally.add("undelivered")

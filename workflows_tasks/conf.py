@@ -207,7 +207,7 @@ def _unknown(key: object) -> ConfigurationError:
 
 def _missing(name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{NAME}[{name.upper()!r}] is missing and has no default.",
+        f"{NAME}[{name.upper()!r}] is missing and has no default; no run would be announced.",
         hint="Set it; docs/install.md says to what.",
         id="recent_workflows.E003",
     )
@@ -217,15 +217,19 @@ def _wrong_value(key: str, value: object) -> ConfigurationError | None:
     kind = str(_FIELDS[key.lower()].type)
     if not isinstance(value, _TYPES[kind]) or isinstance(value, bool):
         return ConfigurationError(
-            f"{NAME}[{key!r}] is {value!r}, a {type(value).__name__}; expected {kind}.",
+            f"{NAME}[{key!r}] is {value!r}, a {type(value).__name__}; expected {kind}; no run would be announced.",
             hint=f"Set {key} to a value of that type.",
             id="recent_workflows.E004",
         )
     if kind == "str" and not value and value != _FIELDS[key.lower()].default:
-        return ConfigurationError(f"{NAME}[{key!r}] is empty.", hint="Set it.", id="recent_workflows.E004")
+        return ConfigurationError(
+            f"{NAME}[{key!r}] is empty; no run would be announced.", hint="Set it.", id="recent_workflows.E004"
+        )
     if isinstance(value, tuple | list) and not all(isinstance(item, str) for item in value):
         return ConfigurationError(
-            f"{NAME}[{key!r}] is {value!r}; expected dotted paths.", hint="Give strings.", id="recent_workflows.E004"
+            f"{NAME}[{key!r}] is {value!r}; expected dotted paths; no run would be announced.",
+            hint="Give strings.",
+            id="recent_workflows.E004",
         )
     if isinstance(value, int | float) and not 0 < value < math.inf:
         consequence = "runs would have no inbox to go to" if key == "SHARDS" else "no work could be done"

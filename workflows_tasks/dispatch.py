@@ -11,7 +11,7 @@ from celery import Celery, current_app, signature
 from kombu import Connection
 from kombu.pools import producers
 
-from workflows_tasks import conf, events, inbox
+from workflows_tasks import conf, events, inbox, tally
 from workflows_tasks.breaker import Breaker
 from workflows_tasks.errors import InboxUnavailable
 
@@ -23,17 +23,22 @@ ONE_RETRY: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "
 _breaker = Breaker("broker")
 
 
-def deliver(runs: Mapping[str, int], *, patient: bool = False, undelivered: int = 0) -> None:
+def deliver(runs: Mapping[str, int], *, patient: bool = False) -> None:
     """Put ids in the inbox, each with its shard, and send the flush messages that are due.
 
     Args:
-        patient, undelivered: as ``inbox.add``.
+        patient: as ``inbox.add``.
 
     Raises:
         InboxUnavailable: Redis refused or did not answer in time; some ids may have been added.
     """
     # While the broker is down no marker is taken, so that no save waits for it; the rescuer finds the shard.
-    marked, dropped = inbox.add(runs, patient=patient, undelivered=undelivered, mark=not _breaker.is_open)
+    counts = tally.taken()
+    try:
+        marked, dropped = inbox.add(runs, patient=patient, counts=counts, mark=not _breaker.is_open)
+    except Exception:  # also what a host's own client factory raises
+        tally.put_back(counts)
+        raise
     if dropped:
         events.inbox_full(dropped)
     for position, shard in enumerate(marked, start=1):
@@ -67,6 +72,7 @@ def send_flush(shard: int, *, delay_s: float | None = None) -> bool:
                 retry_policy=ONE_RETRY,
             )
     except Exception as error:  # whatever a transport raises must not reach the save
+        tally.add("save_failures")
         if _breaker.fail(settings.breaker_s):
             events.broker_failed(error, pause_s=settings.breaker_s)
         _give_back([shard])

@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from workflows_tasks import tally
+
 log: Final = logging.getLogger("workflows_tasks")
 
 BUCKETS_S: Final = (
@@ -38,6 +40,8 @@ COUNTERS: Final[Mapping[str, str]] = {
     "shadow_different": "Of those, reads that differ for no reason that passes.",
     "shadow_pending": "Of those, reads that differ while one of their runs waits for a flush.",
     "shadow_uncovered": "Of those, reads that differ in a workspace whose history is not filled yet.",
+    "save_failures": "Times that a save's announcement or message failed or was not tried, as Redis or the broker does "
+    "not answer or a receiver failed. Counted when Redis answers that process again.",
     "undelivered": "Run ids that saves could neither announce nor keep while Redis did not answer; the sweep's.",
 }
 """Counters since the inbox was created: name -> what it counts."""
@@ -147,11 +151,8 @@ def inbox_failed(error: Exception, *, pause_s: float) -> None:
     )  # fmt: skip
 
 
-def inbox_recovered(*, late: int, undelivered: int) -> None:
-    log.warning(
-        "inbox answers again; late=%d runs of this process were announced now, undelivered=%d wait for the sweep",
-        late, undelivered,
-    )  # fmt: skip
+def inbox_recovered(*, late: int) -> None:
+    log.warning("inbox answers again; late=%d runs that this process kept are announced now", late)
 
 
 def inbox_full(dropped: int) -> None:
@@ -169,6 +170,7 @@ def broker_recovered() -> None:
 
 
 def announcement_failed(error: Exception) -> None:
+    tally.add("save_failures")
     log.error("a run was not announced; it waits for the sweep. error=%s", _brief(error), exc_info=error)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError
@@ -154,7 +154,7 @@ def _run_model(label: str) -> type[Model]:
     if getattr(run._meta.pk, "column", None) is None:
         raise _error(
             "RUN_MODEL",
-            f"{label} has a composite primary key, which no foreign key can point to.",
+            f"{label} has a composite primary key, which the table's foreign key cannot point to.",
             "Give it a single-column primary key.",
             10,
         )
@@ -251,13 +251,18 @@ def _filter(key: str, value: Q | str) -> Q:
     except Exception as error:  # whatever a host's own code raises
         raise _error(
             key,
-            f"{value!r} cannot be imported or called ({type(error).__name__}: {error}).",
+            f"{value!r} cannot be imported or called ({type(error).__name__}: {error}); no run would be announced.",
             "Give a Q, or a dotted path to a callable that takes nothing.",
             15,
         ) from error
     if not isinstance(q, Q):
-        raise _error(key, f"{value!r} returned {q!r}, no Q.", "Return a django.db.models.Q.", 15)
+        raise _error(
+            key, f"{value!r} returned {q!r}, no Q; no run would be announced.", "Return a django.db.models.Q.", 15
+        )
     return q
+
+
+_UNSEEN: Final = "soft deletes would not be seen"
 
 
 def _signals(paths: Iterable[str]) -> None:
@@ -265,9 +270,11 @@ def _signals(paths: Iterable[str]) -> None:
         try:
             signal = import_string(path)
         except Exception as error:  # whatever a host's own code raises
-            raise _error("SOFT_DELETE_SIGNALS", f"{path!r} cannot be imported ({error}).", "Correct it.", 16) from error
+            raise _error(
+                "SOFT_DELETE_SIGNALS", f"{path!r} cannot be imported ({error}); {_UNSEEN}.", "Correct it.", 16
+            ) from error
         if not isinstance(signal, Signal):
-            raise _error("SOFT_DELETE_SIGNALS", f"{path!r} is {signal!r}, no signal.", "Name a Signal.", 16)
+            raise _error("SOFT_DELETE_SIGNALS", f"{path!r} is {signal!r}, no signal; {_UNSEEN}.", "Name a Signal.", 16)
 
 
 def _compiles(run: type[Model], key: str, value: Q | str) -> None:
@@ -280,5 +287,8 @@ def _compiles(run: type[Model], key: str, value: Q | str) -> None:
         ) from error
     except (FieldError, TypeError, ValueError) as error:
         raise _error(
-            key, f"{q} does not compile over {run._meta.label} ({error}).", "Correct the filter.", 15
+            key,
+            f"{q} does not compile over {run._meta.label} ({error}); no run would be announced.",
+            "Correct the filter.",
+            15,
         ) from error

@@ -22,6 +22,7 @@ from tests.backfill.history import (
     started,
 )
 from tests.conftest import Configure
+from tests.exactness.stepping import Actor, locked
 from tests.hosts.adapter import Host, moment
 from tests.oracle import stored
 from workflows_tasks import conf, inbox, projection
@@ -232,7 +233,10 @@ def test_a_message_has_time_limits_of_its_own(
 def test_two_ticks_at_once_ask_once(history: History, configure: Configure) -> None:
     configure(BACKFILL_TICK_S=29.0)
     run = planned(parallel=3)
-    assert runner.tick() == (run.pk, 3)
+    with locked("SELECT FROM backfill_run WHERE id = %s FOR UPDATE", run.pk):
+        ticks = [Actor(runner.tick).stands() for _ in range(2)]
+        assert all(tick.waits for tick in ticks)
+    assert sorted(tick.finish() for tick in ticks) == [(0, 0), (run.pk, 3)]
     assert runner.tick() == (0, 0)
 
 

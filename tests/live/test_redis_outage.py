@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -44,6 +44,10 @@ def told(caplog: pytest.LogCaptureFixture, start: str) -> int:
     return sum(record.message.startswith(start) for record in caplog.records)
 
 
+def counted(name: str) -> float:
+    return sum(shard.stats.get(name, 0) for shard in inbox.status())
+
+
 def seconds(live: Host, run: Any) -> float:
     """How long a save takes."""
     started = time.perf_counter()
@@ -51,10 +55,13 @@ def seconds(live: Host, run: Any) -> float:
     return time.perf_counter() - started
 
 
+@pytest.mark.parametrize("kept", [0, announcements.KEPT - 100])
 @pytest.mark.parametrize("outage", ["refuse", "hang"])
 def test_a_save_waits_a_tenth_of_a_second_at_most(
-    live: Host, run: Any, gate: Gate, configure: Configure, outage: str
+    live: Host, run: Any, gate: Gate, configure: Configure, outage: str, kept: int
 ) -> None:
+    """Also late in an outage, when the process has kept what it could not announce."""
+    announcements._kept.update({f"kept {number}": 0 for number in range(kept)})
     getattr(gate, outage)()
     costs = []
     for _ in range(5):
@@ -119,7 +126,27 @@ def test_what_was_missed_is_announced_with_the_recovery(
     assert len(inbox.where_is([str(each.pk) for each in missed])) == 7
     flush_all()
     assert len(assert_exact(live)) == 16
-    assert not any(shard.stats.get("undelivered") for shard in inbox.status())
+    assert not counted("undelivered")
+    assert counted("save_failures") >= 7
+
+
+def test_what_was_kept_follows_a_thousand_at_a_time(
+    live: Host, run: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush_all()
+    announcements._kept.update({f"kept {number}": 0 for number in range(2_500)})
+    sizes: list[int] = []
+    add = inbox.add
+
+    def counting(runs: Mapping[str, int], **how: Any) -> Any:
+        sizes.append(len(runs))
+        return add(runs, **how)
+
+    monkeypatch.setattr(inbox, "add", counting)
+    while announcements._kept:  # each save has time for some
+        live.save_again(run)
+    assert [size for size in sizes if size > 1] == [1_000, 1_000, 500]
+    assert sum(shard.pending for shard in inbox.status()) == 2_501
 
 
 def test_what_was_more_than_a_process_keeps_is_counted_once(
@@ -135,13 +162,10 @@ def test_what_was_more_than_a_process_keeps_is_counted_once(
     until(lambda: recovered(live, run, caplog))
     live.save_again(run)
 
-    def counted() -> float:
-        return sum(shard.stats.get("undelivered", 0) for shard in inbox.status())
-
-    assert counted() >= 4
-    before = counted()
+    assert counted("undelivered") >= 4
+    before = counted("undelivered"), counted("save_failures")
     live.save_again(run)
-    assert counted() == before
+    assert (counted("undelivered"), counted("save_failures")) == before
 
 
 def test_a_commit_of_many_runs_is_not_hindered(live: Host, run: Any, gate: Gate, configure: Configure) -> None:

@@ -17,6 +17,7 @@ from django.core.management.base import SystemCheckError
 from django.db import models
 from django.db.models import Q
 
+import backfill
 import workflows_tasks
 from demo.servers import Valkey
 from tests.commands import manage, write_files
@@ -41,7 +42,7 @@ def no_q() -> str:
 
 class ElsewhereRouter:
     def db_for_write(self, model: type[models.Model], **_: Any) -> str | None:
-        return "elsewhere" if model._meta.app_label == "workflows_tasks" else None
+        return "elsewhere" if model._meta.app_label in {"workflows_tasks", "backfill"} else None
 
 
 def test_nothing_is_wrong_with_a_sound_host() -> None:
@@ -51,13 +52,13 @@ def test_nothing_is_wrong_with_a_sound_host() -> None:
 MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E002", {"RUN_FILTERS": Q()}, "'RUN_FILTERS'] is no setting", "Known: .*RUN_FILTER"),
     ("E002", {"shards": 4}, "'shards'] is no setting", "correct its name"),
-    ("E003", {"USER_FIELD": ...}, "'USER_FIELD'] is missing and has no default", "Set it"),
-    ("E004", {"SHARDS": "8"}, "'SHARDS'] is '8', a str; expected int", "value of that type"),
+    ("E003", {"USER_FIELD": ...}, "'USER_FIELD'] is missing .*no run would be announced", "Set it"),
+    ("E004", {"SHARDS": "8"}, "'SHARDS'] is '8', a str; expected int; no run would be announced", "value of that type"),
     ("E004", {"SHARDS": True}, "'SHARDS'] is True", "value of that type"),
     ("E004", {"FLUSH_WINDOW_S": "1s"}, "expected float", "value of that type"),
     ("E004", {"RUN_FILTER": {"surface": 0}}, "a dict; expected Q", "value of that type"),
-    ("E004", {"RUN_MODEL": ""}, "'RUN_MODEL'] is empty", "Set it"),
-    ("E004", {"SOFT_DELETE_SIGNALS": [1]}, "expected dotted paths", "Give strings"),
+    ("E004", {"RUN_MODEL": ""}, "'RUN_MODEL'] is empty; no run", "Set it"),
+    ("E004", {"SOFT_DELETE_SIGNALS": [1]}, "expected dotted paths; no run", "Give strings"),
     ("E005", {"SHARDS": 0}, "no inbox to go to", "Set SHARDS to at least 1"),
     ("E005", {"SHARDS": -3}, "no inbox to go to", "Set SHARDS to at least 1"),
     ("E005", {"FLUSH_WINDOW_S": 0}, "is 0;", "Set FLUSH_WINDOW_S to more than 0"),
@@ -79,17 +80,32 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E013", {"PUBLISHED_RUN_PATH": "parent_version__number"}, "'number' is no foreign key", "Name a ForeignKey"),
     ("E014", {"USED_AT_FIELD": "changed_at"}, "'changed_at' is no field", "Its fields are: .*updated_at"),
     ("E014", {"USED_AT_FIELD": "surface"}, "'surface' is a IntegerField", "Name a DateTimeField"),
-    ("E015", {"RUN_FILTER": Q(hidden=False)}, "does not compile over bots.SavedRun", "Correct the filter"),
+    ("E015", {"RUN_FILTER": Q(hidden=False)}, "not compile over bots.SavedRun .*no run would", "Correct the filter"),
     ("E015", {"RUN_FILTER": Q(surface="none")}, "does not compile", "Correct the filter"),
     ("E015", {"RUN_FILTER": Q(surface__in=[])}, "lets no run through", "Correct the filter"),
-    ("E015", {"RUN_FILTER": "nowhere.counts"}, "'nowhere.counts' cannot be imported", "dotted path to a callable"),
-    ("E015", {"RUN_FILTER": f"{__name__}.no_q"}, "returned 'no Q'", "Return a django.db.models.Q"),
+    ("E015", {"RUN_FILTER": "nowhere.counts"}, "'nowhere.counts' cannot be imp.*no run", "dotted path to a callable"),
+    ("E015", {"RUN_FILTER": f"{__name__}.no_q"}, "returned 'no Q'.*no run", "Return a django.db.models.Q"),
     ("E015", {"BACKFILL_FILTER": Q(hidden=False)}, "BACKFILL_FILTER.*does not compile", "Correct the filter"),
-    ("E016", {"SOFT_DELETE_SIGNALS": ("nowhere.hidden",)}, "'nowhere.hidden' cannot be imported", "Correct it"),
-    ("E016", {"SOFT_DELETE_SIGNALS": [f"{__name__}.no_q"]}, "no signal", "Name a Signal"),
+    ("E016", {"SOFT_DELETE_SIGNALS": ("nowhere.hidden",)}, "'nowhere.hidden' cannot be imp.*not be seen", "Correct it"),
+    ("E016", {"SOFT_DELETE_SIGNALS": [f"{__name__}.no_q"]}, "no signal; soft deletes", "Name a Signal"),
     ("E023", {"REDIS_URL": "nowhere.factory"}, "makes no client", "factory"),
     ("E023", {"REDIS_URL": "http://localhost"}, "makes no client", "redis://"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("throttle", "consequence"),
+    [
+        ("nowhere.busy", "cannot be imported .*; a backfill would never grow"),
+        (f"{__name__}.MISTAKES", "is no callable; a backfill would never grow"),
+    ],
+)
+def test_a_throttle_that_cannot_be_asked(configure: Configure, throttle: str, consequence: str) -> None:
+    configure(BACKFILL_THROTTLE=throttle)
+    said = found()
+    assert "(backfill.E002)" in said
+    assert re.search(consequence, said)
+    assert "HINT: Give the dotted path of a callable () -> str | None." in said
 
 
 @pytest.mark.parametrize(
@@ -195,6 +211,8 @@ def test_runs_and_table_in_different_databases(settings: Any) -> None:
     said = found()
     assert "(recent_workflows.E021) Runs are written to database 'default' but recent workflows to 'elsewhere'" in said
     assert "HINT: Route the app workflows_tasks to the database of the runs." in said
+    assert "(backfill.E001) Runs are written to database 'default' but backfills to 'elsewhere'; a chunk's rows" in said
+    assert "HINT: Route the app backfill to the database of the runs." in said
 
 
 def test_a_postgresql_that_is_too_old(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,8 +257,9 @@ def test_a_beat_entry_under_the_hosts_own_name_will_do(
 
 def test_every_check_has_its_test() -> None:
     """So that a new one is not forgotten here."""
-    source = "".join(path.read_text() for path in Path(str(workflows_tasks.__file__)).parent.glob("*.py"))
-    ids = set(re.findall(r"recent_workflows\.([EW]\d{3})", source))
+    apps_of_ours = (workflows_tasks, backfill)
+    source = "".join(path.read_text() for app in apps_of_ours for path in Path(str(app.__file__)).parent.glob("*.py"))
+    ids = set(re.findall(r"recent_workflows\.([EW]\d{3})", source)) | set(re.findall(r"backfill\.E\d{3}", source))
     ids |= {f"E{int(number):03}" for number in re.findall(r"_error\([^)]*?\b(\d\d),?\s*\)", source, re.DOTALL)}
     here = Path(__file__).read_text()
     assert len(ids) >= 12

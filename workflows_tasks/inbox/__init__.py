@@ -25,6 +25,7 @@ from workflows_tasks.inbox.looks import (
     where_is,
 )
 from workflows_tasks.inbox.moves import (
+    AT_ONCE,
     Claim,
     acknowledge,
     add,
@@ -39,6 +40,7 @@ from workflows_tasks.inbox.moves import (
 )
 
 __all__ = [
+    "AT_ONCE",
     "Claim",
     "ShardStatus",
     "acknowledge",

@@ -7,6 +7,8 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from math import ceil
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -26,6 +28,11 @@ from workflows_tasks.inbox.connection import (
     time_of,
     unavailable,
 )
+
+AT_ONCE: Final = 1_000
+"""Ids for which Redis gets one timeout of a save."""
+
+NOTHING: Final[Mapping[str, int]] = {}
 
 UNLIMITED: Final = 2**53
 """More ids than there can be, and still a whole number in Lua."""
@@ -48,14 +55,14 @@ class Claim:
 
 
 def add(
-    runs: Mapping[str, int], *, patient: bool = False, undelivered: int = 0, mark: bool = True
+    runs: Mapping[str, int], *, patient: bool = False, counts: Mapping[str, int] = NOTHING, mark: bool = True
 ) -> tuple[list[int], int]:
     """Add run ids, each with its shard; one round trip however many.
 
     Args:
         runs: run id -> shard.
         patient: for a worker, which waits longer than a save may and is not refused: what it hands on was let in once.
-        undelivered: announcements that failed in this process before, to be counted now that Redis answers.
+        counts: what this process could not count before, by counter.
         mark: take the flush marker where it is free.
 
     Returns:
@@ -72,10 +79,10 @@ def add(
     marker_ms = round(settings.marker_s * 1000) if mark else 0
     limit = UNLIMITED if patient else settings.inbox_limit
     # A transaction that saved thousands of runs may wait a little longer.
-    timeout_s = WORKER_TIMEOUT_S if patient else settings.save_timeout_s * (1 + len(runs) // 1000)
+    timeout_s = WORKER_TIMEOUT_S if patient else settings.save_timeout_s * (ceil(len(runs) / AT_ONCE) or 1)
     commands = [
         ("EVAL", script("add"), 3, *keys.of_shard(shard, "pending", "scheduled", "stats"), limit, marker_ms, *each)
-        for shard, *each in _counted_once(by_shard, undelivered)
+        for shard, *each in _counted_once(by_shard, counts)
     ]
     try:
         found = answers(client(timeout_s), commands)
@@ -85,11 +92,11 @@ def add(
     return marked, sum(dropped for _, dropped in found)
 
 
-def _counted_once(by_shard: Mapping[int, Sequence[str]], undelivered: int) -> Iterator[Sequence[Any]]:
-    """Each shard, what was not delivered before (with the first of them), and its ids."""
+def _counted_once(by_shard: Mapping[int, Sequence[str]], counts: Mapping[str, int]) -> Iterator[Sequence[Any]]:
+    """Each shard, the counts (with the first of them), and its ids."""
     for shard, ids in by_shard.items():
-        yield shard, undelivered, *map(as_bytes, ids)
-        undelivered = 0
+        yield shard, len(counts), *chain.from_iterable(counts.items()), *map(as_bytes, ids)
+        counts = NOTHING
 
 
 def mark(shard: int) -> bool:

@@ -117,6 +117,20 @@ def test_live_writers_deletes_and_moves_meanwhile_and_paused_in_between(history:
     assert_exact(history.host)
 
 
+@pytest.mark.workers(**SHORT, BACKFILL_THROTTLE="tests.backfill.rehearsal.takes_its_time")
+@pytest.mark.timeout(120)
+def test_cancelled_it_is_idle_within_five_seconds(history: History, crew: Crew) -> None:
+    history.add(1_500, history.heavy, *history.light)
+    run = started(chunk_size=60)
+    until(lambda: runner.status(run.pk).fill.done > 60, within_s=30)
+    runner.cancel(run.pk, actor="a test")
+    until(lambda: runner.get(run.pk).status == "cancelled", within_s=5)
+    assert not rows.active(run).exists()
+    assert leases.claim(run.pk) is None
+    progress = runner.status(run.pk)
+    assert 0 < progress.fill.done < progress.fill.planned
+
+
 def _deleted(run: Any) -> None:
     run.delete()
 

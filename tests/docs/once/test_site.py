@@ -112,12 +112,14 @@ def test_every_check_has_its_entry_and_every_entry_its_check() -> None:
 
 
 def test_every_public_name_has_its_entry(site: dict[str, Html]) -> None:
+    import backfill
     import workflows_tasks
-    from workflows_tasks import errors, health, operations, querysets, queues, tasks
+    from backfill import runner, shadow
+    from workflows_tasks import errors, health, operations, prometheus, querysets, queues, tasks
 
     ids = site["reference/api.html"].ids
-    named = {f"workflows_tasks.{name}" for name in workflows_tasks.__all__}
-    for module in (errors, health, operations, querysets, queues, tasks):
+    named = {f"{package.__name__}.{name}" for package in (workflows_tasks, backfill) for name in package.__all__}
+    for module in (errors, health, operations, prometheus, querysets, queues, tasks, runner, shadow):
         for name, value in vars(module).items():
             if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__ and callable(value):
                 named.add(f"{module.__name__}.{name}")

@@ -1,0 +1,28 @@
+"""The health command of a worker's container asks that worker, not whether somebody works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import yaml
+from pytest_celery import CeleryTestSetup
+
+from tests.commands import ROOT
+from tests.hosts.adapter import Host
+
+
+def status_of(node: str) -> int:
+    """Exit status of what ``compose.yaml`` runs, for a worker of this name."""
+    command = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["worker"]["healthcheck"]["test"][1]
+    celery = f"{sys.executable} -m celery"
+    asked = (
+        command.replace("celery@$$HOSTNAME", node).replace("celery", celery, 1).replace("--timeout 5", "--timeout 2")
+    )
+    assert node in asked
+    return subprocess.run(asked, shell=True, cwd=ROOT, capture_output=True, check=False, timeout=30).returncode
+
+
+def test_a_worker_answers_for_itself(celery_setup: CeleryTestSetup, live: Host) -> None:
+    assert status_of(celery_setup.worker.hostname()) == 0
+    assert status_of("celery@nobody") != 0
