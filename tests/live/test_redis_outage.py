@@ -114,7 +114,7 @@ def recovered(live: Host, run: Any, caplog: pytest.LogCaptureFixture) -> bool:
 def test_what_was_missed_is_announced_with_the_recovery(
     live: Host, run: Any, gate: Gate, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    configure(BREAKER_S=0.05)
+    configure(BREAKER_S=0.0001)  # so that each tries
     flush_all()
     gate.refuse()
     missed = [
