@@ -94,14 +94,15 @@ GOALS: Final[Sequence[Goal]] = (
     Goal("read, 4 rows returned", "read", "middle, 4 rows, warm", _READ, "× look-up", most=1.3, why=_OVERHEAD),
     Goal(
         "save, added p50, against task.delay()", "save", "added", "ours", "× task.delay()", most=0.25,
-        why="half of what a save has added is a round trip to Redis by redis-py, for which the PING in the table below "
-        "stands, and which a message is, too; Redis on loopback and a parser in C make one cheap here. The rest: see "
-        "the next line",
+        why="half or more of what a save has added is a round trip to Redis by redis-py, for which the PING in the "
+        "table below stands, and which a message is, too; Redis on loopback and a parser in C make one cheap here. The "
+        "rest: see the next line",
     ),
     Goal(
         "save, added p50", "save", "added", "ours", "µs", most=100,
-        why="half is the PING in the table below. The script and its longer command take some 30 µs more, gathering, "
-        "hook and hand-over some 50: 8 in a tight loop, but in a save code and data have left the processor's caches",
+        why="half or more is the PING in the table below. The script and its longer command take some 30 µs more, "
+        "gathering, hook and hand-over some 50: 8 in a tight loop, but in a save code and data have left the "
+        "processor's caches",
     ),
     Goal("save, SQL statements added", "save", "counts per save", "ours", "SQL statements added", most=0),
     Goal(

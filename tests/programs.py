@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 
 def postgresql(name: str) -> Path:
@@ -15,6 +18,15 @@ def postgresql(name: str) -> Path:
     found = shutil.which(name)
     assert found, f"{name} is not installed"
     return Path(found)
+
+
+def of_the_system(name: str) -> str:
+    """A program that is in no wheel; without it a laptop skips the test, and continuous integration fails."""
+    found = shutil.which(name)
+    if found is None:
+        assert not os.environ.get("CI"), f"{name} is not installed"
+        pytest.skip(f"{name} is not installed")
+    return found
 
 
 def valkey() -> Path:

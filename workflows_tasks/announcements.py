@@ -166,7 +166,8 @@ def _deliver(runs: dict[str, int]) -> None:
     elif _is_delivered(runs):
         if _breaker.succeed():
             events.inbox_recovered(late=len(_kept))
-        _deliver_kept()
+        if _kept:
+            _deliver_kept()
 
 
 def _is_delivered(runs: dict[str, int]) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 from tests.docs.followed.conftest import Host
 from tests.docs.pages import DOCS, Page
+from tests.programs import of_the_system
 from tests.rabbitmq import PROGRAM, RabbitMQ
 
 NAMES = sorted(path.stem for path in (DOCS / "recipes").glob("*.md") if path.stem != "index")
@@ -33,9 +32,7 @@ def rabbitmq(room: Path) -> Iterator[str]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe(name: str, host: Host, request: pytest.FixtureRequest) -> None:
-    program = NEEDS.get(name)
-    if program and shutil.which(program) is None:
-        assert not os.environ.get("CI"), f"{program} is not installed"
-        pytest.skip(f"{program} is not installed")
+    if name in NEEDS:
+        of_the_system(NEEDS[name])
     broker = request.getfixturevalue("rabbitmq") if name == "rabbitmq" else None
     host(broker=broker).follow(Page.read(f"recipes/{name}"))

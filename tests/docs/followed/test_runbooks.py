@@ -9,6 +9,7 @@ import pytest
 
 from tests.docs.followed.conftest import Host
 from tests.docs.pages import DOCS, Command, Console, File, Page
+from tests.programs import of_the_system
 
 NAMES = sorted(path.stem for path in (DOCS / "runbooks").glob("*.md") if path.stem != "index")
 
@@ -62,6 +63,14 @@ TROUBLES: Final[Mapping[str, list[File | Console]]] = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_runbook(name: str, host: Host) -> None:
+    page = Page.read(f"runbooks/{name}")
+    if any(command.startswith("redis-cli ") for command in page.commands):
+        of_the_system("redis-cli")
     reader = host()
     reader.follow(Page(f"the trouble of {name}", TROUBLES.get(name, [])))
-    reader.follow(Page.read(f"runbooks/{name}"))
+    reader.follow(page)
+
+
+@pytest.mark.timeout(120)
+def test_the_page_that_leads_to_them(host: Host) -> None:
+    host().follow(Page.read("operate"))

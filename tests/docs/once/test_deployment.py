@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +15,7 @@ import yaml
 from docs.directives import metrics
 from tests.commands import ROOT, python
 from tests.docs.pages import DOCS
+from tests.programs import of_the_system
 from workflows_tasks.prometheus import exposition
 
 BIN = Path(sys.executable).parent
@@ -29,15 +28,6 @@ def ran(*command: object) -> str:
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def program(name: str) -> str:
-    """A program of the system's; without it a laptop skips, and continuous integration fails."""
-    found = shutil.which(name)
-    if found is None:
-        assert not os.environ.get("CI"), f"{name} is not installed"
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def metric_names(expression: str) -> set[str]:
@@ -75,22 +65,22 @@ def test_the_web_process_of_compose() -> None:
 def test_the_units(tmp_path: Path) -> None:
     for unit in UNITS:
         (tmp_path / unit.name).write_text(unit.read_text().replace("/srv/proj/.venv/bin", str(BIN)))
-    assert ran(program("systemd-analyze"), "verify", *(tmp_path / unit.name for unit in UNITS)) == ""
+    assert ran(of_the_system("systemd-analyze"), "verify", *(tmp_path / unit.name for unit in UNITS)) == ""
 
 
 def test_the_rules() -> None:
-    assert "SUCCESS" in ran(program("promtool"), "check", "rules", metrics.RULES)
+    assert "SUCCESS" in ran(of_the_system("promtool"), "check", "rules", metrics.RULES)
 
 
 def test_each_alert_fires_when_it_should_and_not_before() -> None:
     cases = ROOT / "tests" / "docs" / "alerts.yml"
-    assert "SUCCESS" in ran(program("promtool"), "test", "rules", cases)
+    assert "SUCCESS" in ran(of_the_system("promtool"), "test", "rules", cases)
     assert all(rule["alert"] in cases.read_text() for rule in metrics.alerts())
 
 
 def test_the_exposition_is_what_prometheus_reads() -> None:
     linted = subprocess.run(
-        [program("promtool"), "check", "metrics"], input=exposition(), text=True, capture_output=True, check=False
+        [of_the_system("promtool"), "check", "metrics"], input=exposition(), text=True, capture_output=True, check=False
     )
     assert (linted.returncode, linted.stdout + linted.stderr) == (0, "")
 
