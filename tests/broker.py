@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import Celery
@@ -20,10 +20,13 @@ def waiting(app: Celery, queue: str) -> int:
 
 
 def take_all(app: Celery, queue: str) -> list[Any]:
-    """Take every message out of a queue, as kombu has it: ``headers``, ``payload``."""
-    with _channel(app) as (_, channel):
+    """Take every message out of a queue, as kombu has it: ``headers``, ``payload``; none if there is no queue."""
+    taken: list[Any] = []
+    with _channel(app) as (connection, channel), suppress(connection.channel_errors):
         bound = Queue(queue).bind(channel)
-        return list(iter(lambda: bound.get(no_ack=True, accept=["json", "pickle"]), None))
+        while message := bound.get(no_ack=True, accept=["json", "pickle"]):
+            taken.append(message)
+    return taken
 
 
 def delete(app: Celery, queue: str) -> None:

@@ -41,7 +41,16 @@ def node_env(request: pytest.FixtureRequest, live: Host, configure: Configure) -
 def celery_broker(live: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CeleryTestBroker]:
     """A broker of this test's own, or the one that is given."""
     given = os.environ.get("TEST_BROKER_URL")
-    container = GivenBroker(tmp_path, given) if given else ValkeyContainer(tmp_path / "broker")
+    yield from _started(GivenBroker(tmp_path, given) if given else ValkeyContainer(tmp_path / "broker"), monkeypatch)
+
+
+@pytest.fixture
+def own_broker(live: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CeleryTestBroker]:
+    """A broker of this test's own, also where another is given; for ``celery_broker`` to return."""
+    yield from _started(ValkeyContainer(tmp_path / "broker"), monkeypatch)
+
+
+def _started(container: ProcessContainer, monkeypatch: pytest.MonkeyPatch) -> Iterator[CeleryTestBroker]:
     container.start()
     monkeypatch.setenv("CELERY_BROKER_URL", container.celeryconfig["url"])  # for this process and those it starts
     node = CeleryTestBroker(container)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from pytest_celery import CeleryTestBroker, CeleryTestNode, CeleryTestSetup
 
 from tests.hosts.adapter import Host
-from tests.nodes import ValkeyContainer
 from tests.oracle import assert_exact, idle
 from tests.waiting import until
 
@@ -17,14 +13,9 @@ SHORT = {"RESCUE_PERIOD_S": 0.5, "BREAKER_S": 0.5, "CLAIM_LEASE_S": 5.0, "FLUSH_
 
 
 @pytest.fixture
-def celery_broker(live: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CeleryTestBroker]:
-    """One that may be killed, also where another is given."""
-    container = ValkeyContainer(tmp_path / "broker")
-    container.start()
-    monkeypatch.setenv("CELERY_BROKER_URL", container.celeryconfig["url"])
-    node = CeleryTestBroker(container)
-    yield node
-    node.teardown()
+def celery_broker(own_broker: CeleryTestBroker) -> CeleryTestBroker:
+    """One that may be killed."""
+    return own_broker
 
 
 @pytest.mark.workers(**SHORT)

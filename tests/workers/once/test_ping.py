@@ -5,11 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import yaml
-from pytest_celery import CeleryTestSetup
+from pytest_celery import CeleryTestBroker, CeleryTestSetup
 
 from tests.commands import ROOT
 from tests.hosts.adapter import Host
+
+
+@pytest.fixture
+def celery_broker(own_broker: CeleryTestBroker) -> CeleryTestBroker:
+    """One without other tests' workers, which all hear a ping, and those that take only pickle complain."""
+    return own_broker
 
 
 def status_of(node: str) -> int:
