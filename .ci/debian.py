@@ -38,7 +38,8 @@ def main(command: list[str]) -> int:
             stack.callback(server.stop)
             server.start()
         urls = {"DATABASE": postgresql.url, "REDIS": redis.url, "BROKER": rabbitmq.url}
-        env = {**os.environ, **{f"TEST_{name}_URL": url for name, url in urls.items()}}
+        programs = {"TEST_POSTGRESQL_BIN": POSTGRESQL, "TEST_REDIS_BINARY": REDIS}  # for tests that kill theirs
+        env = {**os.environ, **{f"TEST_{name}_URL": url for name, url in urls.items()}, **programs}
         return subprocess.run(command, env=env, check=False).returncode
 
 

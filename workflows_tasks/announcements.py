@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import islice
 from typing import Any
 
 from django.db import transaction
@@ -21,6 +22,9 @@ CHUNK = 1_000
 
 KEPT = 10_000
 """Most ids a process keeps while Redis does not answer; more are left to the sweep, and counted."""
+
+KEPT_AT_ONCE = 100
+"""How many of them follow at a time: hardly more to wait for than a save's own."""
 
 _breaker = Breaker("inbox")
 _kept: dict[str, int] = {}
@@ -55,7 +59,16 @@ def announce_or_report(runs: QuerySet[Any] | Iterable[Any], *, using: str) -> No
         with unharmed(using):
             announce(runs, using=using)
     except Exception as error:
-        events.announcement_failed(error)
+        report(error)
+
+
+def report(error: Exception) -> None:
+    """A write that is not ours goes on, although it could not be told what it changed."""
+    events.announcement_failed(error)
+    if _breaker.is_open:
+        tally.add("save_failures")
+    else:
+        dispatch.count_failure()
 
 
 def unharmed(using: str) -> AbstractContextManager[None]:
@@ -163,19 +176,19 @@ def _deliver(runs: dict[str, int]) -> None:
         return
     if _breaker.is_open:
         _keep(runs)
-    elif _is_delivered(runs):
-        if _breaker.succeed():
-            events.inbox_recovered(late=len(_kept))
-        if _kept:
-            _deliver_kept()
+        return
+    is_over = _try_to_deliver(runs) and _deliver_kept()
+    if is_over and _breaker.succeed():
+        events.inbox_recovered()
 
 
-def _is_delivered(runs: dict[str, int]) -> bool:
-    """Whether ids are in the inbox; if not they are kept, and Redis is left alone for a while."""
+def _try_to_deliver(runs: dict[str, int]) -> bool:
+    """True if ids are in the inbox now; if not they are kept, and Redis is left alone for a while."""
     try:
         dispatch.deliver(runs)
     except Exception as error:  # also what a host's own client factory raises
         _keep(runs)
+        tally.add("save_failures")
         pause_s = conf.settings().breaker_s
         if _breaker.fail(pause_s):
             events.inbox_failed(error, pause_s=pause_s)
@@ -183,26 +196,29 @@ def _is_delivered(runs: dict[str, int]) -> bool:
     return True
 
 
-def _deliver_kept() -> None:
-    """What was kept, now that Redis has just answered: as many at a time, and as long, as a save may wait for. Not
-    together with the save's own, which finds out whether it answers: more ids would have to be waited for longer."""
+def _deliver_kept() -> bool:
+    """What was kept, now that Redis has just answered; True if nothing is left.
+
+    Not together with the save's own ids, which find out whether it answers: more would have to be waited for longer.
+    A batch that fails goes behind the others. This save gives it ``SAVE_TIMEOUT_S``; the next ones go on.
+    """
     until_s = time.monotonic() + conf.settings().save_timeout_s
-    while _kept and time.monotonic() < until_s and _is_delivered(_taken()):
-        pass
+    while _kept:
+        if time.monotonic() >= until_s or not _try_to_deliver(_taken()):
+            return False
+    return True
 
 
 def _taken() -> dict[str, int]:
-    """Some of what was kept, now the caller's. One at a time: other threads keep theirs meanwhile, and a lock that is
-    held while a process forks would never be free in its child."""
+    """The first of what was kept, now the caller's. Each is popped by itself: other threads take and keep meanwhile."""
     taken: dict[str, int] = {}
-    with suppress(KeyError):
-        while len(taken) < inbox.AT_ONCE:
-            taken.update([_kept.popitem()])
+    for run in list(islice(_kept, KEPT_AT_ONCE)):
+        with suppress(KeyError):
+            taken[run] = _kept.pop(run)
     return taken
 
 
 def _keep(runs: dict[str, int]) -> None:
-    tally.add("save_failures")
     for run, shard in runs.items():
         if run in _kept or len(_kept) < KEPT:
             _kept[run] = shard

@@ -32,11 +32,13 @@ def deliver(runs: Mapping[str, int], *, patient: bool = False) -> None:
     Raises:
         InboxUnavailable: Redis refused or did not answer in time; some ids may have been added.
     """
-    # While the broker is down no marker is taken, so that no save waits for it; the rescuer finds the shard.
+    if not runs:
+        return
     counts = tally.taken()
     try:
+        # While the broker is down no marker is taken, so that no save waits for it; the rescuer finds the shard.
         marked, dropped = inbox.add(runs, patient=patient, counts=counts, mark=not _breaker.is_open)
-    except Exception:  # also what a host's own client factory raises
+    except BaseException:  # also a host's own client factory's, or a timeout's of gevent
         tally.put_back(counts)
         raise
     if dropped:
@@ -72,7 +74,7 @@ def send_flush(shard: int, *, delay_s: float | None = None) -> bool:
                 retry_policy=ONE_RETRY,
             )
     except Exception as error:  # whatever a transport raises must not reach the save
-        tally.add("save_failures")
+        count_failure()
         if _breaker.fail(settings.breaker_s):
             events.broker_failed(error, pause_s=settings.breaker_s)
         _give_back([shard])
@@ -80,6 +82,14 @@ def send_flush(shard: int, *, delay_s: float | None = None) -> bool:
     if _breaker.succeed():
         events.broker_recovered()
     return True
+
+
+def count_failure() -> None:
+    """Count what failed beside a save, now or, where Redis does not answer either, with the next ids. Never raises."""
+    try:
+        inbox.count("save_failures", 1, timeout_s=conf.settings().save_timeout_s)
+    except Exception:  # also settings that are none
+        tally.add("save_failures")
 
 
 def _give_back(shards: Sequence[int]) -> None:

@@ -1,8 +1,8 @@
 """Every log line and every metric, in one place: the code says what happened, this module how it is told.
 
-Counters and histograms are kept in Redis beside the inbox, not in processes: a host may run one task per process, and
-``status``, Prometheus and the demo all read the same numbers. ``flushed`` returns the increments of one flush;
-``inbox.acknowledge`` adds them in the round trip that it makes anyway.
+Counters and histograms are kept in Redis beside the inbox, not in processes (but for ``tally``, while Redis is away): a
+host may run one task per process, and ``status``, Prometheus and the demo all read the same numbers. ``flushed``
+returns the increments of one flush; ``inbox.acknowledge`` adds them in the round trip that it makes anyway.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Final
-
-from workflows_tasks import tally
 
 log: Final = logging.getLogger("workflows_tasks")
 
@@ -40,8 +38,8 @@ COUNTERS: Final[Mapping[str, str]] = {
     "shadow_different": "Of those, reads that differ for no reason that passes.",
     "shadow_pending": "Of those, reads that differ while one of their runs waits for a flush.",
     "shadow_uncovered": "Of those, reads that differ in a workspace whose history is not filled yet.",
-    "save_failures": "Times that a save's announcement or message failed or was not tried, as Redis or the broker does "
-    "not answer or a receiver failed. Counted when Redis answers that process again.",
+    "save_failures": "Attempts beside saves that failed: Redis or the broker did not answer, or a receiver erred. At "
+    "least so many: an outage of Redis is counted when it answers that process again.",
     "undelivered": "Run ids that saves could neither announce nor keep while Redis did not answer; the sweep's.",
 }
 """Counters since the inbox was created: name -> what it counts."""
@@ -151,8 +149,8 @@ def inbox_failed(error: Exception, *, pause_s: float) -> None:
     )  # fmt: skip
 
 
-def inbox_recovered(*, late: int) -> None:
-    log.warning("inbox answers again; late=%d runs that this process kept are announced now", late)
+def inbox_recovered() -> None:
+    log.warning("inbox answers again, and has what this process kept meanwhile")
 
 
 def inbox_full(dropped: int) -> None:
@@ -170,7 +168,6 @@ def broker_recovered() -> None:
 
 
 def announcement_failed(error: Exception) -> None:
-    tally.add("save_failures")
     log.error("a run was not announced; it waits for the sweep. error=%s", _brief(error), exc_info=error)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError
@@ -262,19 +262,24 @@ def _filter(key: str, value: Q | str) -> Q:
     return q
 
 
-_UNSEEN: Final = "soft deletes would not be seen"
-
-
 def _signals(paths: Iterable[str]) -> None:
     for path in paths:
         try:
             signal = import_string(path)
         except Exception as error:  # whatever a host's own code raises
             raise _error(
-                "SOFT_DELETE_SIGNALS", f"{path!r} cannot be imported ({error}); {_UNSEEN}.", "Correct it.", 16
+                "SOFT_DELETE_SIGNALS",
+                f"{path!r} cannot be imported ({error}); soft deletes would not be seen.",
+                "Correct it.",
+                16,
             ) from error
         if not isinstance(signal, Signal):
-            raise _error("SOFT_DELETE_SIGNALS", f"{path!r} is {signal!r}, no signal; {_UNSEEN}.", "Name a Signal.", 16)
+            raise _error(
+                "SOFT_DELETE_SIGNALS",
+                f"{path!r} is {signal!r}, no signal; soft deletes would not be seen.",
+                "Name a Signal.",
+                16,
+            )
 
 
 def _compiles(run: type[Model], key: str, value: Q | str) -> None:
@@ -288,7 +293,7 @@ def _compiles(run: type[Model], key: str, value: Q | str) -> None:
     except (FieldError, TypeError, ValueError) as error:
         raise _error(
             key,
-            f"{q} does not compile over {run._meta.label} ({error}); no run would be announced.",
+            f"{q} does not compile over {run._meta.label} ({error}); no flush could write.",
             "Correct the filter.",
             15,
         ) from error

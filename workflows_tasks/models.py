@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.db import models
 
-from workflows_tasks import announcements, events
+from workflows_tasks import announcements
 from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.host import host
 from workflows_tasks.ids import ROWS, Scope
@@ -49,7 +49,7 @@ class _Announcement:
                 for instance in instances:
                     self._announce(model, instance, using)
         except Exception as error:  # a delete must not fail because of this table
-            events.announcement_failed(error)
+            announcements.report(error)
         return 0
 
     def _announce(self, model: type[models.Model], instance: Any, using: str) -> None:

@@ -16,7 +16,7 @@ from django.db.models.signals import post_save, pre_delete, pre_save
 from django.dispatch import Signal
 from django.utils.module_loading import import_string
 
-from workflows_tasks import announcements, conf, events
+from workflows_tasks import announcements, conf
 from workflows_tasks.host import Host
 from workflows_tasks.ids import ROWS, RUNS, Scope
 
@@ -59,7 +59,7 @@ def _safe(receive: Callable[..., None], *bound: Any) -> Callable[..., None]:
         try:
             receive(*bound, **signal)
         except Exception as error:
-            events.announcement_failed(error)
+            announcements.report(error)
 
     return receiver
 

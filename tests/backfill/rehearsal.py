@@ -42,6 +42,8 @@ QUEUE = "rehearsal-backfill"
 BRISK: dict[str, Any] = {
     "BACKFILL_TICK_S": 0.5, "BACKFILL_LEASE_S": LEASE_S, "BACKFILL_STATEMENT_TIMEOUT_S": 2.0, "BACKFILL_TARGET_S": 0.02,
     "BACKFILL_QUEUE": QUEUE, "BACKFILL_THROTTLE": "tests.backfill.rehearsal.takes_its_time", "SWEEP_PERIOD_S": 1e6,
+    # A busy moment is no outage: its ids would wait for later saves, and at the end there are none.
+    "SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0,
 }  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def main() -> int:
             stage.until_ready()
             until(lambda: all(worker.ready() for worker in workers), within_s=60)
             return _rehearsed(stage, workers)
-        except AssertionError:
+        except Exception:
             for container in [*stage.celery, *workers]:
                 _say(f"--- {container.name}, {container.status}\n{container.logs()[-LAST:]}")
             raise

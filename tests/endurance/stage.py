@@ -57,8 +57,10 @@ class Stage:
 @contextmanager
 def stage(directory: Path, *, workers: int) -> Iterator[Stage]:
     """Everything started, Django in this process set up and its tables made; everything ended on leaving."""
-    postgresql = PostgreSQL(directory / "postgresql", settings={"max_connections": "200"})
-    inbox, broker = Valkey(directory / "inbox"), Valkey(directory / "broker")
+    # Of the given servers' versions: these are stopped and killed.
+    programs, binary = os.environ.get("TEST_POSTGRESQL_BIN"), os.environ.get("TEST_REDIS_BINARY")
+    postgresql = PostgreSQL(directory / "postgresql", bin_directory=programs, settings={"max_connections": "200"})
+    inbox, broker = (Valkey(directory / name, binary=binary) for name in ("inbox", "broker"))
     with ExitStack() as stack:
         for server in (postgresql, inbox, broker):
             stack.callback(server.stop)

@@ -16,7 +16,8 @@ Show = Callable[[int, str], None]
 """``show(operations so far, more)``"""
 
 TOLD: Final = ("flushes", "flushed_runs", "rows_raised", "rows_lowered", "rows_removed", "handed_on", "retries",
-               "failures", "released", "healed", "set_aside", "dropped", "undelivered", "drift")  # fmt: skip
+               "failures", "released", "healed", "set_aside", "dropped", "undelivered",
+               "save_failures", "drift")  # fmt: skip
 """Counters of the inbox that are told, in this order."""
 
 

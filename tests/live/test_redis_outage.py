@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
 from django.db import transaction
 
-from tests.conftest import AS_SHIPPED, Configure
+from tests.conftest import AS_SHIPPED, PATIENT, Configure
 from tests.gate import Gate
 from tests.hosts.adapter import Host
 from tests.oracle import assert_exact, flush_all
@@ -130,23 +132,49 @@ def test_what_was_missed_is_announced_with_the_recovery(
     assert counted("save_failures") >= 7
 
 
-def test_what_was_kept_follows_a_thousand_at_a_time(
-    live: Host, run: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch
+def test_what_was_kept_follows_a_hundred_at_a_time_and_no_save_waits_long(
+    live: Host, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each look at the clock is two fifths of the time later that a save may take for others."""
     flush_all()
-    announcements._kept.update({f"kept {number}": 0 for number in range(2_500)})
-    sizes: list[int] = []
-    add = inbox.add
+    announcements._kept.update({f"kept {number}": 0 for number in range(650)})
+    clock = (n * 0.4 * PATIENT["SAVE_TIMEOUT_S"] for n in range(10**6))
+    monkeypatch.setattr(announcements, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    add, batches = inbox.add, Counter[int]()
 
     def counting(runs: Mapping[str, int], **how: Any) -> Any:
-        sizes.append(len(runs))
+        batches[len(runs)] += 1
         return add(runs, **how)
 
     monkeypatch.setattr(inbox, "add", counting)
-    while announcements._kept:  # each save has time for some
+    live.save_again(run)
+    assert batches == {1: 1, 100: 2}
+    while announcements._kept:
         live.save_again(run)
-    assert [size for size in sizes if size > 1] == [1_000, 1_000, 500]
-    assert sum(shard.pending for shard in inbox.status()) == 2_501
+    assert (batches[100], batches[50]) == (6, 1)
+    assert sum(shard.pending for shard in inbox.status()) == 651
+
+
+def test_a_batch_that_fails_is_kept_goes_behind_the_others_and_ends_no_outage(
+    live: Host, run: Any, configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(BREAKER_S=0.0001)
+    flush_all()
+    announcements._kept.update({f"kept {number}": 0 for number in range(150)})
+    add, failures = inbox.add, iter([True])
+
+    def fails_once(runs: Mapping[str, int], **how: Any) -> Any:
+        if len(runs) > 1 and next(failures, False):
+            raise InboxUnavailable("as a test says")
+        return add(runs, **how)
+
+    monkeypatch.setattr(inbox, "add", fails_once)
+    live.save_again(run)
+    assert (told(caplog, FAILED), told(caplog, RECOVERED)) == (1, 0)
+    assert next(iter(announcements._kept)) == "kept 100"
+    until(lambda: recovered(live, run, caplog))
+    assert not announcements._kept
+    assert sum(shard.pending for shard in inbox.status()) == 151
 
 
 def test_what_was_more_than_a_process_keeps_is_counted_once(

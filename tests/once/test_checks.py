@@ -80,7 +80,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E013", {"PUBLISHED_RUN_PATH": "parent_version__number"}, "'number' is no foreign key", "Name a ForeignKey"),
     ("E014", {"USED_AT_FIELD": "changed_at"}, "'changed_at' is no field", "Its fields are: .*updated_at"),
     ("E014", {"USED_AT_FIELD": "surface"}, "'surface' is a IntegerField", "Name a DateTimeField"),
-    ("E015", {"RUN_FILTER": Q(hidden=False)}, "not compile over bots.SavedRun .*no run would", "Correct the filter"),
+    ("E015", {"RUN_FILTER": Q(hidden=False)}, "not compile over bots.SavedRun .*no flush could", "Correct the filter"),
     ("E015", {"RUN_FILTER": Q(surface="none")}, "does not compile", "Correct the filter"),
     ("E015", {"RUN_FILTER": Q(surface__in=[])}, "lets no run through", "Correct the filter"),
     ("E015", {"RUN_FILTER": "nowhere.counts"}, "'nowhere.counts' cannot be imp.*no run", "dotted path to a callable"),

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.oracle import assert_exact, flush_all
-from workflows_tasks import announce, inbox, recent_workflows
+from workflows_tasks import announce, conf, inbox, recent_workflows, tally
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.flush import flush, rescue
 from workflows_tasks.models import WorkspaceRecentWorkflow
@@ -58,6 +58,14 @@ def assert_well(live: Host) -> None:
     assert len(assert_exact(live)) == 2
     call_command("recent_workflows", "status")
     call_command("recent_workflows", "metrics")
+
+
+def test_a_counter_that_is_no_number_keeps_nobody_from_announcing(live: Host, planted: redis.Redis, alone: str) -> None:
+    for shard in range(conf.settings().shards):
+        planted.hset(f"{{{alone}:{shard}}}:stats", mapping={"save_failures": "many", "dropped": "many"})
+    tally.add("save_failures")
+    run = live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
+    assert inbox.where_is([str(run.pk)])
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -25,7 +25,6 @@ from workflows_tasks.inbox.looks import (
     where_is,
 )
 from workflows_tasks.inbox.moves import (
-    AT_ONCE,
     Claim,
     acknowledge,
     add,
@@ -40,7 +39,6 @@ from workflows_tasks.inbox.moves import (
 )
 
 __all__ = [
-    "AT_ONCE",
     "Claim",
     "ShardStatus",
     "acknowledge",

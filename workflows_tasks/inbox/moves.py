@@ -29,10 +29,10 @@ from workflows_tasks.inbox.connection import (
     unavailable,
 )
 
-AT_ONCE: Final = 1_000
-"""Ids for which Redis gets one timeout of a save."""
+PER_TIMEOUT: Final = 1_000
+"""For each so many ids a save waits one timeout: a transaction may have saved thousands of runs."""
 
-NOTHING: Final[Mapping[str, int]] = {}
+_NOTHING: Final[Mapping[str, int]] = {}
 
 UNLIMITED: Final = 2**53
 """More ids than there can be, and still a whole number in Lua."""
@@ -55,7 +55,7 @@ class Claim:
 
 
 def add(
-    runs: Mapping[str, int], *, patient: bool = False, counts: Mapping[str, int] = NOTHING, mark: bool = True
+    runs: Mapping[str, int], *, patient: bool = False, counts: Mapping[str, int] = _NOTHING, mark: bool = True
 ) -> tuple[list[int], int]:
     """Add run ids, each with its shard; one round trip however many.
 
@@ -78,8 +78,7 @@ def add(
         by_shard.setdefault(shard, []).append(run)
     marker_ms = round(settings.marker_s * 1000) if mark else 0
     limit = UNLIMITED if patient else settings.inbox_limit
-    # A transaction that saved thousands of runs may wait a little longer.
-    timeout_s = WORKER_TIMEOUT_S if patient else settings.save_timeout_s * (ceil(len(runs) / AT_ONCE) or 1)
+    timeout_s = WORKER_TIMEOUT_S if patient else settings.save_timeout_s * max(1, ceil(len(runs) / PER_TIMEOUT))
     commands = [
         ("EVAL", script("add"), 3, *keys.of_shard(shard, "pending", "scheduled", "stats"), limit, marker_ms, *each)
         for shard, *each in _counted_once(by_shard, counts)
@@ -96,7 +95,7 @@ def _counted_once(by_shard: Mapping[int, Sequence[str]], counts: Mapping[str, in
     """Each shard, the counts (with the first of them), and its ids."""
     for shard, ids in by_shard.items():
         yield shard, len(counts), *chain.from_iterable(counts.items()), *map(as_bytes, ids)
-        counts = NOTHING
+        counts = _NOTHING
 
 
 def mark(shard: int) -> bool:

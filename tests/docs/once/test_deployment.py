@@ -65,6 +65,8 @@ def test_the_web_process_of_compose() -> None:
 def test_the_units(tmp_path: Path) -> None:
     for unit in UNITS:
         (tmp_path / unit.name).write_text(unit.read_text().replace("/srv/proj/.venv/bin", str(BIN)))
+    nodes = re.findall(r" worker -n (\S+)", "".join(unit.read_text() for unit in UNITS))
+    assert len(nodes) == len(set(nodes)) == 2, "two of one name on a machine answer for each other"
     assert ran(of_the_system("systemd-analyze"), "verify", *(tmp_path / unit.name for unit in UNITS)) == ""
 
 

@@ -23,8 +23,9 @@ for i = first, #ARGV do
     dropped = dropped + 1
   end
 end
-if dropped > 0 then redis.call('HINCRBY', KEYS[3], 'dropped', dropped) end
-for i = 4, first - 2, 2 do redis.call('HINCRBY', KEYS[3], ARGV[i], ARGV[i + 1]) end
+-- A counter that somebody made no number must not keep anybody from announcing.
+if dropped > 0 then redis.pcall('HINCRBY', KEYS[3], 'dropped', dropped) end
+for i = 4, first - 2, 2 do redis.pcall('HINCRBY', KEYS[3], ARGV[i], ARGV[i + 1]) end
 if ARGV[2] ~= '0' and redis.call('SET', KEYS[2], now, 'NX', 'PX', ARGV[2]) then
   return { 1, dropped }
 end
