@@ -18,7 +18,7 @@ from tests.gate import Gate
 from tests.hosts.adapter import Host
 from tests.oracle import assert_exact, flush_all
 from tests.waiting import until
-from workflows_tasks import announce, announcements, inbox
+from workflows_tasks import announce, announcements, dispatch, inbox, tally
 from workflows_tasks.errors import InboxUnavailable
 from workflows_tasks.flush import flush
 
@@ -194,6 +194,12 @@ def test_what_was_more_than_a_process_keeps_is_counted_once(
     before = counted("undelivered"), counted("save_failures")
     live.save_again(run)
     assert (counted("undelivered"), counted("save_failures")) == before
+
+
+def test_nothing_to_deliver_takes_no_counts_along(live: Host) -> None:
+    tally.add("save_failures")
+    dispatch.deliver({})
+    assert tally.taken() == {"save_failures": 1}
 
 
 def test_a_commit_of_many_runs_is_not_hindered(live: Host, run: Any, gate: Gate, configure: Configure) -> None:

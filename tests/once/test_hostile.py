@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.oracle import assert_exact, flush_all
-from workflows_tasks import announce, conf, inbox, recent_workflows, tally
+from workflows_tasks import announce, announcements, conf, inbox, recent_workflows, tally
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.flush import flush, rescue
 from workflows_tasks.models import WorkspaceRecentWorkflow
@@ -66,6 +66,8 @@ def test_a_counter_that_is_no_number_keeps_nobody_from_announcing(live: Host, pl
     tally.add("save_failures")
     run = live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
     assert inbox.where_is([str(run.pk)])
+    assert not announcements._kept, "Redis was taken for one that does not answer"
+    assert any(shard.scheduled for shard in inbox.status()), "and no flush message was sent"
 
 
 @pytest.mark.parametrize("scope", SCOPES)
