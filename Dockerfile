@@ -1,6 +1,6 @@
 # One image for the web, worker and beat processes of compose.yaml, which run the demo host. For a host of your own,
 # copy its code instead of demo/ and set DJANGO_SETTINGS_MODULE.
-FROM python:3.13-slim AS build
+FROM python:3.14-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY workflows_tasks workflows_tasks
@@ -8,7 +8,7 @@ COPY backfill backfill
 RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --disable-pip-version-check '.[prometheus]' 'celery[redis]' 'psycopg[binary]==3.*' 'gunicorn==23.*'
 
-FROM python:3.13-slim
+FROM python:3.14-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin host \
  && install --directory --owner host /run/beat
 COPY --from=build /venv /venv

