@@ -1,4 +1,4 @@
-"""Start-up: checks and tasks are registered."""
+"""Start-up: checks and tasks are registered, and comparisons learn where chunks are open."""
 
 from __future__ import annotations
 
@@ -12,5 +12,8 @@ class BackfillConfig(AppConfig):
 
     def ready(self) -> None:
         from backfill import checks, tasks  # noqa: F401  # registered by being imported
+        from backfill.coverage import open_sql
+        from workflows_tasks import history
 
         checks.register()
+        history.open_chunks(open_sql)

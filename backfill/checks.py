@@ -8,8 +8,7 @@ from django.core import checks
 from django.db import router
 from django.utils.module_loading import import_string
 
-from workflows_tasks import conf
-from workflows_tasks import host as hosts
+from workflows_tasks import conf, history
 from workflows_tasks.errors import ConfigurationError
 
 
@@ -24,7 +23,7 @@ def check_database(**_: Any) -> list[checks.CheckMessage]:
     from backfill.models import Chunk
 
     try:
-        database = hosts.host().database
+        database = history.database()
     except ConfigurationError:
         return []  # the checks of the settings say why
     ours = router.db_for_write(Chunk)
@@ -44,12 +43,11 @@ def check_throttle(**_: Any) -> list[checks.CheckMessage]:
     """``BACKFILL_THROTTLE`` is a callable, if it is given."""
     try:
         path = conf.settings().backfill_throttle
-    except ConfigurationError:
-        return []
-    try:
         if not path or callable(import_string(path)):
             return []
         what = "is no callable"
+    except ConfigurationError:
+        return []
     except ImportError as error:
         what = f"cannot be imported ({error})"
     return [

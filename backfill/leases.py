@@ -4,6 +4,10 @@ A lease is a token and a time. The transaction that fills ends with ``commit``, 
 whoever was stopped past its lease finds that out before anything is committed, and rows, position and counts are
 committed together or not at all. From then to the transaction's end the chunk's row is locked, and whoever claims skips
 locked rows: a worker that stands still between the two still has the chunk, until the server ends its session.
+
+A chunk is open from its claim, which is committed before its first write, until one transaction has looked over all
+that it filled: rows that are not true any more go to the change log. So whoever sees that it is not open sees those
+changes. Locks are taken in the order of chunk, backfill; ``claim`` has them the other way, and skips locked chunks.
 """
 
 from __future__ import annotations
@@ -17,18 +21,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from django.db import DatabaseError, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from backfill import course, rows, spans, states
-from backfill.models import Chunk, Run, saved
-from backfill.spans import Step
+from backfill import lifecycle, log, models, ranges, states
+from backfill.models import Backfill, Chunk, saved
+from backfill.ranges import Step
 from backfill.states import ChunkStatus, Kind
-from workflows_tasks import conf
+from workflows_tasks import conf, history
 from workflows_tasks.errors import RecentWorkflowsError
 
 SLOWEST: Final = 20_000
-"""Runs a second that a comparison, or a look, reads at the least; a lease waits for as long as that may take."""
+"""Runs a second that a comparison reads at the least; a lease waits for as long as that may take."""
 
 
 class LeaseLost(RecentWorkflowsError):
@@ -39,63 +44,54 @@ class LeaseLost(RecentWorkflowsError):
 class Lease:
     """A chunk that is ours, as it was when it was claimed."""
 
-    run: Run
+    backfill: Backfill
     chunk: Chunk
 
 
-def claim(run_id: int) -> Lease | None:
+def claim(backfill_id: int) -> Lease | None:
     """Take a chunk; None where there is none to take, or enough are being worked on."""
     while True:
-        with rows.locked(run_id) as run:
-            if run.status not in states.WORKING or rows.active(run).count() >= run.width:
+        with models.locked(backfill_id) as backfill:
+            if backfill.status not in states.CLAIMABLE:
                 return None
-            free = rows.claimable(run).order_by("order", "id").select_for_update(skip_locked=True)
+            if models.active(backfill).count() >= backfill.current_concurrency:
+                return None
+            free = models.claimable(backfill).order_by("order", "id").select_for_update(skip_locked=True)
             chunk = free.annotate(now=Now()).first()
             if chunk is None:
-                course.settle(run)
+                lifecycle.settle(backfill)
                 return None
             if chunk.status == ChunkStatus.RUNNING:  # its worker did not come to say how it failed
-                course.failed(run, chunk, f"its worker {chunk.worker} went away")
+                lifecycle.failed(backfill, chunk, f"its worker {chunk.worker} went away")
                 continue
             saved(
                 chunk,
                 status=ChunkStatus.RUNNING,
+                is_open=chunk.kind == Kind.FILL,
                 token=uuid.uuid4().hex,
                 worker=f"{socket.gethostname()}:{os.getpid()}",
                 lease_until=chunk.now + timedelta(seconds=lease_s(chunk)),
-                attempts=chunk.attempts + 1,
             )
-            return Lease(run, chunk)
+            return Lease(backfill, chunk)
 
 
 def lease_s(chunk: Chunk) -> float:
-    """Seconds until a worker that says nothing counts as gone."""
-    return conf.settings().backfill_lease_s + patience_s(chunk)
+    """Seconds until a worker that says nothing counts as gone. A comparison is never cut inside a workspace."""
+    largest = 0 if chunk.kind == Kind.FILL else max((step.runs for step in ranges.loaded(chunk.steps)), default=0)
+    return conf.settings().backfill_lease_s + largest / SLOWEST
 
 
-def patience_s(chunk: Chunk) -> float:
-    """Seconds that a step of a chunk may take beyond what a transaction that fills may: a comparison is never cut
-    inside a workspace."""
-    if chunk.kind == Kind.FILL:
-        return 0.0
-    return max((step.runs for step in spans.loaded(chunk.steps)), default=0) / SLOWEST
-
-
-def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, seconds: float = 0.0) -> None:
+def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, took_s: float = 0.0) -> None:
     """Store how far the chunk is, and hold on to it. The last statement of the transaction that brought it there.
-
-    Args:
-        written: rows of the table.
-        seconds: what it took.
 
     Raises:
         LeaseLost: the lease has expired, or is somebody else's: the transaction must be rolled back.
     """
     changed = _ours(lease).update(
-        steps=spans.dumped(left),
+        steps=list(map(list, left)),
         passed=lease.chunk.planned - sum(step.runs for step in left),
         rows=F("rows") + written,
-        seconds=F("seconds") + seconds,
+        seconds=F("seconds") + took_s,
         failures=0,
         error="",
         lease_until=_until(lease),
@@ -104,79 +100,86 @@ def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, seconds: flo
         raise _lost(lease)
 
 
-def hold(lease: Lease, *, drift: int = 0, reading: int = 0) -> None:
-    """A sign of life from a worker that has not come further.
-
-    Args:
-        drift: differences that it found.
-        reading: runs that it will read in one statement before it is heard of again.
-
-    Raises:
-        LeaseLost: it is not ours any more.
-    """
-    if not _ours(lease).update(drift=F("drift") + drift, lease_until=_until(lease, reading)):
+def hold(lease: Lease, *, drift: int = 0) -> None:
+    """A sign of life from a worker that has not come further, and how much drift it found. Raises ``LeaseLost``."""
+    if not _ours(lease).update(drift=F("drift") + drift, lease_until=_until(lease)):
         raise _lost(lease)
 
 
-def _until(lease: Lease, reading: int = 0) -> Any:
-    return Now() + timedelta(seconds=lease_s(lease.chunk) + reading / SLOWEST)
+def _until(lease: Lease) -> Any:
+    return Now() + timedelta(seconds=lease_s(lease.chunk))
 
 
 def finish(lease: Lease, *, batch: int) -> None:
-    """All of the chunk is filled and looked at, or compared.
+    """All of the chunk is filled, or compared. Filled, it is looked over and done in one transaction.
 
     Args:
         batch: runs that its last transaction had; the next chunk begins with as many.
 
     Raises:
         LeaseLost: it is not ours any more.
+        django.db.DatabaseError: it could not be looked over, and stays open.
     """
-    with _ending(lease) as (run, chunk):
-        saved(chunk, status=ChunkStatus.DONE, token="", done_at=rows.database_time(), retry_at=None)
-        course.note(run, chunk, failed=False)
+    with _ending(lease, looks=_look_over) as (backfill, chunk):
+        saved(chunk, status=ChunkStatus.DONE, token="", error="", done_at=models.database_time(), retry_at=None)
+        lifecycle.note_success(backfill, chunk)
         if chunk.kind == Kind.FILL:
-            saved(run, batch=batch)
+            saved(backfill, batch=batch)
 
 
 def release(lease: Lease, *, waiting: str = "") -> None:
-    """Give the chunk back as far as it is.
-
-    Args:
-        waiting: why, if live traffic asked for it.
-
-    Raises:
-        LeaseLost: it is not ours any more.
-    """
-    with _ending(lease) as (run, chunk):
+    """Give the chunk back as far as it is, and say why if live traffic asked for it. Raises as ``finish`` does."""
+    with _ending(lease, looks=_look_over) as (backfill, chunk):
         saved(chunk, status=ChunkStatus.PENDING, token="")
         if waiting:
-            saved(run, waiting=waiting)
+            saved(backfill, waiting=waiting)
 
 
 def fail(lease: Lease, error: str, *, is_its_own: bool = True) -> None:
-    """The attempt failed: the chunk is tried again, halved, or given up; see ``course.failed``.
-
-    Raises:
-        LeaseLost: it is not ours any more.
-    """
-    with _ending(lease) as (run, chunk):
-        course.failed(run, chunk, error, is_its_own=is_its_own)
+    """The attempt failed: the chunk is tried again, halved, or given up. Raises ``LeaseLost``."""
+    with _ending(lease, looks=_try_to_look_over) as (backfill, chunk):
+        lifecycle.failed(backfill, chunk, error, is_its_own=is_its_own)
 
 
 @contextmanager
-def _ending(lease: Lease) -> Iterator[tuple[Run, Chunk]]:
-    """Run and chunk, locked in that order, to end an attempt with; then the run goes on if this was what it waited
-    for."""
-    with rows.locked(lease.run.pk) as run:
+def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
+    """Chunk and backfill, locked in that order, to end an attempt with; then the backfill goes on if this was what it
+    waited for. Nobody waits for the look, which comes before the backfill is locked."""
+    settings = conf.settings()
+    lease_s = settings.backfill_lease_s
+    limits = history.limits(statement_s=settings.backfill_plan_timeout_s, lock_s=lease_s, idle_s=lease_s / 2)
+    with history.read_committed(limits):
         chunk = _ours(lease).select_for_update().first()
         if chunk is None:
             raise _lost(lease)
-        yield run, chunk
-        course.settle(run)
+        if chunk.is_open:
+            looks(chunk)
+        backfill = models.backfills().select_for_update().get(pk=lease.backfill.pk)
+        yield backfill, chunk
+        lifecycle.settle(backfill)
+
+
+def _look_over(chunk: Chunk) -> None:
+    """All rows of what was filled, not only those that this worker wrote: another may have died before it looked."""
+    filled = ranges.filled(chunk)
+    changes = history.log_untrue(filled) if filled is not None else 0
+    if changes:
+        log.looked_over(chunk, changes=changes)
+    saved(chunk, is_open=False)
+
+
+def _try_to_look_over(chunk: Chunk) -> None:
+    """The same, if it can be done: a chunk that failed is open until somebody could."""
+    try:
+        with transaction.atomic(using=history.database()):
+            _look_over(chunk)
+    except DatabaseError as error:
+        chunk.is_open = True
+        log.not_looked_over(chunk, error)
 
 
 def _ours(lease: Lease) -> QuerySet[Chunk]:
-    held: QuerySet[Chunk] = rows.chunks().filter(
+    held: QuerySet[Chunk] = models.chunks().filter(
         pk=lease.chunk.pk, token=lease.chunk.token, status=ChunkStatus.RUNNING, lease_until__gt=Now()
     )
     return held

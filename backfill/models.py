@@ -1,16 +1,23 @@
-"""A backfill, its chunks, and who did what to it when.
+"""A backfill, its chunks, and who did what to it when; and how their rows are read and locked.
 
-Keys of the host's workspaces and runs are kept as text, whatever their type: ``spans`` knows how.
+Rows are always read in the database of the runs, and times are always those of its clock. Keys of the host's workspaces
+and runs are text, whatever their type.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, ClassVar, Final
 
-from django.db import models
+from django.db import connections, models, transaction
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 
 from backfill import states
-from backfill.states import ChunkStatus, Kind, RunStatus
+from backfill.states import BackfillStatus, ChunkStatus, Kind
+from workflows_tasks import history
 
 
 class Stateful(models.Model):
@@ -23,11 +30,7 @@ class Stateful(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save.
-
-        Raises:
-            TransitionRefused: the status may not change like this.
-        """
+        """Save; raises ``TransitionRefused`` if the status may not change like this."""
         was = getattr(self, "_status_was", None)
         if was is not None and was != self.status:
             states.check(self.edges, was, self.status)
@@ -41,41 +44,37 @@ class Stateful(models.Model):
         return loaded
 
 
-class Run(Stateful):
+class Backfill(Stateful):
     """One backfill: of all workspaces or of a range of them."""
 
-    objects: ClassVar[models.Manager[Run]] = models.Manager()
+    objects: ClassVar[models.Manager[Backfill]] = models.Manager()
 
-    edges = states.RUN
+    edges = states.BACKFILL
 
-    status = models.CharField(max_length=10, choices=RunStatus.choices, default=RunStatus.ENQUEUED)
-    actor = models.CharField(max_length=200, help_text="Who started it.")
-    first_workspace = models.TextField(null=True, help_text="Key of the first workspace; null is from the beginning.")  # noqa: DJ001
-    last_workspace = models.TextField(null=True, help_text="Key of the last workspace; null is to the end.")  # noqa: DJ001
-    since = models.DateTimeField(null=True, help_text="Only runs used then or later; null is all of history.")
-    chunk_size = models.PositiveIntegerField(help_text="Runs that a chunk should have.")
-    parallel = models.PositiveIntegerField(help_text="Chunks that are to be worked on at the same time.")
-    width = models.PositiveIntegerField(
-        help_text="Chunks that may be worked on now: fewer, where live traffic needs it."
-    )
-    batch = models.PositiveIntegerField(default=0, help_text="Runs that a transaction had lately; 0 is not known yet.")
-    waiting = models.TextField(default="", help_text="Why it waits or is slowed down; empty if it is not.")
-    error = models.TextField(default="", help_text="Why it failed or was paused by itself.")
-    outcomes = models.CharField(max_length=20, default="", help_text="The last chunks, newest last: . or F.")
-    samples = models.JSONField(default=list, help_text="[seconds, runs done] of the last ticks, for rate and ETA.")
+    status = models.CharField(max_length=10, default=BackfillStatus.ENQUEUED)
+    actor = models.CharField(max_length=200)  # who started it
+    first_workspace = models.TextField(null=True)  # noqa: DJ001
+    """Key of the first workspace; null is from the beginning."""
+    last_workspace = models.TextField(null=True)  # noqa: DJ001  # key of the last workspace; null is to the end
+    since = models.DateTimeField(null=True)  # only runs used then or later; null is all of history
+    chunk_size = models.PositiveIntegerField()  # runs that a chunk should have
+    concurrency = models.PositiveIntegerField()  # chunks that are to be worked on at the same time
+    current_concurrency = models.PositiveIntegerField()
+    """Chunks that may be worked on now: fewer, where live traffic needs it."""
+    batch = models.PositiveIntegerField(default=0)  # runs that a transaction had lately; 0 is not known yet
+    waiting = models.TextField(default="")  # why it waits or is slowed down; empty if it is not
+    error = models.TextField(default="")  # why it failed or was paused by itself
+    outcomes = models.CharField(max_length=20, default="")  # how the last attempts ended, newest last: . or F
+    samples = models.JSONField(default=list)  # [seconds, runs done] of the last ticks, for rate and ETA
     created_at = models.DateTimeField(auto_now_add=True)
     planned_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    ticked_at = models.DateTimeField(null=True, help_text="When the orchestrator last looked.")
-    sent_at = models.DateTimeField(null=True, help_text="When a worker was last asked for.")
+    ticked_at = models.DateTimeField(null=True)  # when a tick last looked after it
 
     class Meta:
-        verbose_name = "backfill"
         ordering = ["-id"]
         # Every tick asks for what is open; nearly all there are have ended.
-        indexes = [
-            models.Index(fields=["id"], name="backfill_open", condition=models.Q(status__in=sorted(states.OPEN)))
-        ]
+        indexes = [models.Index(fields=["id"], name="backfill_open", condition=Q(status__in=sorted(states.OPEN)))]
 
     def __str__(self) -> str:
         return f"backfill {self.pk} ({self.status})"
@@ -85,56 +84,66 @@ class Run(Stateful):
         return self.status in states.OPEN
 
 
+NOT_FILLED: Final = (ChunkStatus.FAILED, ChunkStatus.PENDING, ChunkStatus.RUNNING)
+"""Statuses of a chunk whose runs are not all filled; every chunk that is open has one of them."""
+
+
 class Chunk(Stateful):
-    """A half-open span of (workspace, run), filled or verified by one worker at a time."""
+    """A half-open range of (workspace, run), filled or verified by one worker at a time."""
 
     objects: ClassVar[models.Manager[Chunk]] = models.Manager()
 
     edges = states.CHUNK
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="chunks")
+    backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="chunks")
     parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE, related_name="children")
-    kind = models.CharField(max_length=6, choices=Kind.choices)
-    order = models.PositiveIntegerField(help_text="Order in which they are claimed: neighbours far from each other.")
-    status = models.CharField(max_length=7, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
+    kind = models.CharField(max_length=6)
+    order = models.PositiveIntegerField()  # order in which they are claimed: neighbours far from each other
+    status = models.CharField(max_length=7, default=ChunkStatus.PENDING)
+    is_open = models.BooleanField(default=False)
+    """It may have written rows that were not looked over since, so that a difference there is no drift."""
     first_workspace = models.TextField()
-    after_run = models.TextField(null=True, help_text="Past this run of the first workspace; null is from its first.")  # noqa: DJ001
+    after_run = models.TextField(null=True)  # noqa: DJ001
+    """Past this run of the first workspace; null is from its first."""
     last_workspace = models.TextField()
-    last_run = models.TextField(null=True, help_text="Up to this run of the last workspace; null is to its last.")  # noqa: DJ001
-    planned = models.PositiveBigIntegerField(help_text="Runs that it had when it was planned.")
-    passed = models.PositiveBigIntegerField(
-        default=0, help_text="Those of them that are done: never more, and all at its end."
-    )
-    rows = models.PositiveBigIntegerField(default=0, help_text="Rows of the table that it wrote.")
-    drift = models.PositiveIntegerField(default=0, help_text="Differences that it found and announced.")
-    steps = models.JSONField(help_text="What is left: [first workspace, after run, last workspace, last run, runs].")
-    token = models.CharField(max_length=32, default="", help_text="The lease: nothing is written without it.")
+    last_run = models.TextField(null=True)  # noqa: DJ001  # up to this run of the last workspace; null is to its last
+    planned = models.PositiveBigIntegerField()  # runs that it had when it was planned
+    passed = models.PositiveBigIntegerField(default=0)  # those of them that are done: never more, and all at its end
+    rows = models.PositiveBigIntegerField(default=0)  # rows of the table that it wrote
+    drift = models.PositiveIntegerField(default=0)  # differences that it found and repaired
+    steps = models.JSONField()  # what is left: [first workspace, after run, last workspace, last run, runs]
+    token = models.CharField(max_length=32, default="")  # the lease: nothing is written without it
     worker = models.CharField(max_length=200, default="")
     lease_until = models.DateTimeField(null=True)
-    attempts = models.PositiveIntegerField(default=0)
-    failures = models.PositiveIntegerField(default=0, help_text="Failures in a row, without a commit in between.")
-    retry_at = models.DateTimeField(null=True, help_text="Not claimed before.")
+    failures = models.PositiveIntegerField(default=0)  # failures of its own in a row, without a commit in between
+    retry_at = models.DateTimeField(null=True)  # not claimed before
     error = models.TextField(default="")
-    failed_runs = models.JSONField(default=list, help_text="Keys of the runs that could not be filled.")
-    seconds = models.FloatField(default=0.0, help_text="Time that its transactions took.")
+    failed_runs = models.JSONField(default=list)  # keys of the runs that could not be filled
+    seconds = models.FloatField(default=0.0)  # time that its transactions took
     done_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = [models.Index(fields=["run", "kind", "status", "order"], name="backfill_chunk_claim")]
+        indexes = [
+            models.Index(fields=["backfill", "kind", "status", "order"], name="backfill_chunk_claim"),
+            # Each difference that a comparison finds asks for these; nearly all chunks that there are have been filled.
+            models.Index(
+                fields=["backfill"],
+                name="backfill_chunk_not_filled",
+                condition=Q(kind=Kind.FILL, status__in=NOT_FILLED),
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.pk} of {self.run_id}: {self.extent} ({self.status})"
+        return f"{self.kind} {self.pk} of {self.backfill_id}: {self.extent} ({self.status})"
 
     @property
     def extent(self) -> str:
-        """Its span, for people."""
-        first = self.first_workspace + (f" past run {self.after_run}" if self.after_run is not None else "")
-        last = self.last_workspace + (f" up to run {self.last_run}" if self.last_run is not None else "")
-        if self.first_workspace != self.last_workspace:
-            return f"workspaces {first} to {last}"
-        ends = [f"past run {self.after_run}"] if self.after_run is not None else []
-        ends += [f"up to run {self.last_run}"] if self.last_run is not None else []
-        return " ".join([f"workspace {self.first_workspace}", *ends])
+        """Its range, for people."""
+        start = "" if self.after_run is None else f" past run {self.after_run}"
+        end = "" if self.last_run is None else f" up to run {self.last_run}"
+        if self.first_workspace == self.last_workspace:
+            return f"workspace {self.first_workspace}{start}{end}"
+        return f"workspaces {self.first_workspace}{start} to {self.last_workspace}{end}"
 
 
 class Event(models.Model):
@@ -142,7 +151,7 @@ class Event(models.Model):
 
     objects: ClassVar[models.Manager[Event]] = models.Manager()
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(auto_now_add=True)
     actor = models.CharField(max_length=200)
     what = models.CharField(max_length=30)
@@ -152,7 +161,15 @@ class Event(models.Model):
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.what} {self.detail}".rstrip()
+        return f"{self.actor} {self.what} {self.detail}".rstrip()
+
+
+KIND: Final[Mapping[str, str]] = {
+    BackfillStatus.RUNNING: Kind.FILL,
+    BackfillStatus.VERIFYING: Kind.VERIFY,
+    BackfillStatus.CANCELLING: Kind.FILL,
+}
+"""Chunks that are worked on, by the status of the backfill."""
 
 
 def saved(row: Stateful, **fields: Any) -> None:
@@ -160,3 +177,55 @@ def saved(row: Stateful, **fields: Any) -> None:
     for name, value in fields.items():
         setattr(row, name, value)
     row.save(update_fields=list(fields))
+
+
+def backfills() -> QuerySet[Backfill]:
+    every: QuerySet[Backfill] = Backfill.objects.using(history.database())
+    return every
+
+
+def chunks(backfill: Backfill | None = None) -> QuerySet[Chunk]:
+    every: QuerySet[Chunk] = Chunk.objects.using(history.database())
+    return every if backfill is None else every.filter(backfill=backfill)
+
+
+@contextmanager
+def locked(backfill_id: int) -> Iterator[Backfill]:
+    """The backfill, with its row locked: whoever changes its status or hands out its chunks does so one at a time.
+
+    Unless a host asks inside a transaction of its own, each statement has a snapshot, whatever the default is: after
+    the lock was waited for, the next one must see what its holder committed.
+    """
+    connection = connections[history.database()]
+    with transaction.atomic(using=connection.alias):
+        if not connection.savepoint_ids:
+            history.execute(history.Sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
+        yield backfills().select_for_update().get(pk=backfill_id)
+
+
+def database_time() -> datetime:
+    """The server's clock, by which all leases are kept."""
+    ((now,),) = history.rows(history.Sql("SELECT clock_timestamp()"))
+    return now  # type: ignore[no-any-return]
+
+
+def current() -> Backfill | None:
+    """The open backfill whose turn it is: the oldest."""
+    oldest: Backfill | None = backfills().filter(status__in=sorted(states.OPEN)).order_by("id").first()
+    return oldest
+
+
+def active(backfill: Backfill) -> QuerySet[Chunk]:
+    """Chunks that somebody works on."""
+    leased: QuerySet[Chunk] = chunks(backfill).filter(status=ChunkStatus.RUNNING, lease_until__gt=Now())
+    return leased
+
+
+def claimable(backfill: Backfill) -> QuerySet[Chunk]:
+    """Chunks of the present phase that a worker may take now: pending ones, unless their retry is not due yet, and
+    those whose lease has expired. While the backfill is being cancelled, only open ones of these."""
+    free = Q(status=ChunkStatus.PENDING) & (Q(retry_at=None) | Q(retry_at__lte=Now()))
+    left = Q(status=ChunkStatus.RUNNING, lease_until__lte=Now())
+    open_only = {"is_open": True} if backfill.status == BackfillStatus.CANCELLING else {}
+    unleased: QuerySet[Chunk] = chunks(backfill).filter(free | left, kind=KIND.get(backfill.status, ""), **open_only)
+    return unleased

@@ -1,156 +1,149 @@
-"""What a backfill would do: counted in one snapshot, packed into chunks. Nothing here writes."""
+"""What a backfill would do, counted in one snapshot and packed into chunks; and how those are stored, once."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from django.db import connections, transaction
+from django.db import DatabaseError, InterfaceError, connections
 
-from backfill import spans, sql
-from backfill.spans import Step
-from workflows_tasks import conf, truth
+from backfill import lifecycle, log, models, ranges
+from backfill.models import saved
+from backfill.ranges import Step
+from backfill.states import BackfillStatus, Kind
+from workflows_tasks import conf, history
 from workflows_tasks.errors import RecentWorkflowsError
-from workflows_tasks.host import host
-from workflows_tasks.ids import encode
-from workflows_tasks.sql.fragments import Workspaces
+from workflows_tasks.history import EVERYWHERE, Range, Sql
 
 STEPS: Final = 20
 """Steps in a chunk, about. A workspace with more runs than a step is cut, so no chunk is larger than it should be, and
 none is smaller than that by more than one step and a half."""
 
-RUNS_PER_S: Final = 40_000
-"""Runs that one worker fills in a second, for the estimate before anything was measured: docs/backfill.md."""
-
-
 LOCK_CLASS: Final = 0x52574650
-"""First key of the advisory lock that whoever plans a run holds; the second is the run."""
+"""First key of the advisory lock that whoever plans a backfill holds; the second is the backfill."""
 
-_LOCK: Final = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+KEEPS_A_PLAN: Final = frozenset({BackfillStatus.PLANNING, BackfillStatus.PAUSING, BackfillStatus.PAUSED})
+"""Statuses in which a plan that became ready is stored; a backfill that was cancelled meanwhile has no use for it."""
 
 
 class PlannedByAnother(RecentWorkflowsError):
-    """A run is planned by one worker at a time."""
-
-
-class Weight(NamedTuple):
-    """A workspace, its key as text, and its runs."""
-
-    workspace: str
-    runs: int
-
-
-class Magnitude(NamedTuple):
-    """Workspaces with ``at_least`` runs or more, and fewer than ten times as many."""
-
-    at_least: int
-    workspaces: int
-    runs: int
+    """A backfill is planned by one worker at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Chunks to fill and ranges to verify, each a list of steps; and what was seen on the way."""
+    """Chunks to fill and ranges to verify, each a list of steps."""
 
     chunks: list[list[Step]]
     ranges: list[list[Step]]
-    heaviest: list[Weight]
-    histogram: list[Magnitude]
+    workspaces: int
     chunk_size: int
-    parallel: int
+    concurrency: int
     counted_at: datetime
-    """The watermark: runs that were committed before it are in the plan; later ones are announced by their save."""
+    """The watermark: runs that were committed before it are in the plan; later ones are in the change log."""
 
     @property
     def runs(self) -> int:
         return sum(step.runs for chunk in self.chunks for step in chunk)
 
     @property
-    def workspaces(self) -> int:
-        return sum(magnitude.workspaces for magnitude in self.histogram)
-
-    @property
     def largest(self) -> int:
         """Runs of the largest chunk."""
         return max((sum(step.runs for step in chunk) for chunk in self.chunks), default=0)
-
-    @property
-    def estimated_s(self) -> float:
-        """Seconds of filling, before anything was measured."""
-        return ceil(self.runs / RUNS_PER_S / max(min(self.parallel, len(self.chunks)), 1))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "runs": self.runs,
             "workspaces": self.workspaces,
-            "chunks": [
-                {
-                    "first_workspace": whole.first, "after_run": whole.after_run,
-                    "last_workspace": whole.last, "last_run": whole.last_run, "runs": whole.runs,
-                }
-                for whole in map(spans.joined, self.chunks)
-            ],
+            "chunks": [ranges.joined(chunk)._asdict() for chunk in self.chunks],
             "largest_chunk": self.largest,
             "chunk_size": self.chunk_size,
-            "parallel": self.parallel,
-            "heaviest": [weight._asdict() for weight in self.heaviest],
-            "histogram": [magnitude._asdict() for magnitude in self.histogram],
+            "concurrency": self.concurrency,
             "counted_at": self.counted_at.isoformat(),
-            "estimated_s": self.estimated_s,
-        }  # fmt: skip
+        }
 
 
 def plan(
-    workspaces: Workspaces, *, since: datetime | None, chunk_size: int, parallel: int, for_run: int | None = None
+    among: Range, *, since: datetime | None, chunk_size: int, concurrency: int, backfill_id: int | None = None
 ) -> Plan:
-    """Count the runs of each workspace and pack them into chunks, all in one snapshot.
+    """Count the runs of each workspace and pack them into chunks, all in one snapshot. Writes nothing.
 
     Args:
-        for_run: the run it is for, which is planned by one worker at a time.
+        backfill_id: the backfill that it is for.
 
     Raises:
-        PlannedByAnother: somebody plans that run at this moment.
-        django.db.OperationalError: it took longer than ``BACKFILL_PLAN_TIMEOUT_S``, or the database is not there.
+        PlannedByAnother: another worker is planning that backfill at this moment.
     """
     size = max(chunk_size // STEPS, 1)
-    with _snapshot():
-        if for_run is not None and not truth.rows((_LOCK, [LOCK_CLASS, for_run]))[0][0]:
-            raise PlannedByAnother(f"backfill {for_run} is being planned")
-        ((counted_at,),) = truth.rows(("SELECT now()", []))
-        seen: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-        for part, *rest in truth.rows(sql.weigh(workspaces, size, since)):
-            seen[part].append(tuple(rest))
-        heavy = [first for first, _, runs, count, _ in seen["step"] if runs > size and count == 1]
+    with history.snapshot(statement_s=conf.settings().backfill_plan_timeout_s):
+        if backfill_id is not None and not _locks(backfill_id):
+            raise PlannedByAnother(f"backfill {backfill_id} is being planned")
+        ((counted_at,),) = history.rows(Sql("SELECT now()"))
+        counted = history.rows(_weighed(among, size, since))
+        heavy = [first for first, _, runs, workspaces in counted if runs > size and workspaces == 1]
         cuts = _cuts(heavy, size, since)
-    whole = [_whole(first, last, runs) for first, last, runs, *_ in seen["step"]]
+    whole = [Step(first, None, last, None, runs) for first, last, runs, _ in counted]
     return Plan(
-        chunks=list(spans.packed([piece for step in whole for piece in _pieces(step, cuts, size)], chunk_size)),
-        ranges=list(spans.packed(whole, chunk_size)),
-        heaviest=sorted(
-            (Weight(spans.workspace_text(key), runs) for key, _, runs, *_ in seen["heaviest"]),
-            key=lambda weight: -weight.runs,
-        ),
-        histogram=[Magnitude(10**power, count, runs) for _, _, runs, count, power in seen["magnitude"]],
+        chunks=list(ranges.packed([piece for step in whole for piece in _pieces(step, cuts, size)], chunk_size)),
+        ranges=list(ranges.packed(whole, chunk_size)),
+        workspaces=sum(workspaces for *_, workspaces in counted),
         chunk_size=chunk_size,
-        parallel=parallel,
+        concurrency=concurrency,
         counted_at=counted_at,
     )
 
 
-def _whole(first: Any, last: Any, runs: int) -> Step:
-    return Step(spans.workspace_text(first), None, spans.workspace_text(last), None, runs)
+def _locks(backfill_id: int) -> bool:
+    ((locks,),) = history.rows(Sql("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK_CLASS, backfill_id)))
+    return bool(locks)
 
 
-def _cuts(heavy: Sequence[Any], size: int, since: datetime | None) -> dict[str, list[str]]:
+def _weighed(among: Range, step: int, since: datetime | None) -> Sql:
+    """``(first workspace, last workspace, runs, workspaces)`` of workspaces next to each other that have about ``step``
+    runs together; one alone if it has more.
+
+    One pass over the runs that history counts. Only workspaces, never their runs, are gathered in the database, and
+    what is returned does not grow with them. A workspace is put to those before it by the number of runs before it: a
+    sum, since a greedy packing needs a loop.
+    """
+    return history.compose(
+        """
+        WITH weights AS MATERIALIZED (
+            SELECT live.workspace, count(*) AS runs FROM {live} WHERE {where} GROUP BY live.workspace
+        ), placed AS (
+            SELECT workspace, runs, sum(runs) OVER (ORDER BY workspace) - runs AS before FROM weights
+        ), steps AS (
+            SELECT array_agg(workspace ORDER BY workspace) AS workspaces, sum(runs) AS runs
+            FROM placed
+            GROUP BY CASE WHEN runs > {step} THEN workspace END, div(before, {half})
+        )
+        SELECT workspaces[1]::text, workspaces[cardinality(workspaces)]::text, runs::bigint, cardinality(workspaces)
+        FROM steps ORDER BY workspaces[1]
+        """,
+        live=history.fragments().history, where=history.in_history(among, since), step=step, half=max(step // 2, 1),
+    )  # fmt: skip
+
+
+def _cuts(heavy: Sequence[str], step: int, since: datetime | None) -> dict[str, list[str]]:
     """Where heavy workspaces are cut: on quantiles of the run's key, which never changes, as its time does."""
+    statement = history.compose(
+        """
+        SELECT workspace::text, run::text FROM (
+            SELECT live.workspace, live.run,
+                   row_number() OVER (PARTITION BY live.workspace ORDER BY live.run) AS position
+            FROM {live} WHERE {where} AND live.workspace = ANY({heavy})
+        ) AS numbered
+        WHERE mod(position, {step}) = 0 ORDER BY numbered.workspace, numbered.run
+        """,
+        live=history.fragments().history, where=history.in_history(EVERYWHERE, since),
+        heavy=history.keys(heavy, history.fragments().workspace_type), step=step,
+    )  # fmt: skip
     cuts: dict[str, list[str]] = defaultdict(list)
-    for workspace, run in truth.rows(sql.quantiles(heavy, size, since)) if heavy else ():
-        cuts[spans.workspace_text(workspace)].append(encode(run))
+    for workspace, run in history.rows(statement) if heavy else ():
+        cuts[workspace].append(run)
     return cuts
 
 
@@ -164,13 +157,61 @@ def _pieces(step: Step, cuts: dict[str, list[str]], size: int) -> Iterator[Step]
         yield Step(step.first, after, step.last, until, runs)
 
 
-@contextmanager
-def _snapshot() -> Iterator[None]:
-    """A transaction that reads, and sees one moment throughout, for as long as planning may take."""
-    alias = host().database
-    timeout_ms = round(conf.settings().backfill_plan_timeout_s * 1000)
-    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        if not connections[alias].savepoint_ids:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL jit = off")
-        yield
+def not_captured() -> str:
+    """Why nothing may be planned now; empty if all writes are captured. A plan's snapshot must come after the triggers:
+    what was committed before it is in the plan, and what comes later in the change log."""
+    problems = history.capture_problems()
+    return f"Not every write is captured, so nothing can be backfilled: {'; '.join(problems)}." if problems else ""
+
+
+def carry_out(backfill_id: int) -> None:
+    """Plan a backfill and store its chunks; nothing if somebody else does, or has. What fails pauses it."""
+    with models.locked(backfill_id) as backfill:
+        if backfill.status == BackfillStatus.ENQUEUED:
+            saved(backfill, status=BackfillStatus.PLANNING)
+            log.record(backfill, "planning")
+        elif backfill.status != BackfillStatus.PLANNING:
+            return
+    if problem := not_captured():
+        _give_up(backfill_id, problem)
+        return
+    try:
+        planned = plan(
+            Range(first=backfill.first_workspace, last=backfill.last_workspace),
+            since=backfill.since,
+            chunk_size=backfill.chunk_size,
+            concurrency=backfill.concurrency,
+            backfill_id=backfill_id,
+        )
+    except PlannedByAnother:
+        return
+    except (DatabaseError, InterfaceError) as error:
+        connections[history.database()].close_if_unusable_or_obsolete()
+        _give_up(backfill_id, f"planning failed: {history.brief(error)}")
+        return
+    _store(backfill_id, planned)
+
+
+def _store(backfill_id: int, plan: Plan) -> None:
+    if problem := not_captured():  # turned off while runs were counted
+        _give_up(backfill_id, problem)
+        return
+    with models.locked(backfill_id) as backfill:
+        if backfill.planned_at is not None or backfill.status not in KEEPS_A_PLAN:
+            return
+        for kind, packs in ((Kind.FILL, plan.chunks), (Kind.VERIFY, plan.ranges)):
+            models.chunks().bulk_create(lifecycle.new_chunks(backfill, kind, packs), batch_size=500)
+        saved(backfill, planned_at=plan.counted_at)
+        counts = f"{plan.runs:,} runs of {plan.workspaces:,} workspaces in {len(plan.chunks):,} chunks"
+        log.record(backfill, "planned", counts)
+        if backfill.status == BackfillStatus.PLANNING:
+            saved(backfill, status=BackfillStatus.RUNNING)
+            lifecycle.settle(backfill)
+
+
+def _give_up(backfill_id: int, why: str) -> None:
+    with models.locked(backfill_id) as backfill:
+        if backfill.status == BackfillStatus.PLANNING:
+            saved(backfill, status=BackfillStatus.PAUSING, error=why)
+            log.record(backfill, "pause", why)
+            lifecycle.settle(backfill)

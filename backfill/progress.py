@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from django.db.models import Sum
+from django.db.models import Count, QuerySet, Sum
 
-from backfill import rows, states
-from backfill.models import Chunk, Run
-from backfill.states import ChunkStatus, Kind, RunStatus
+from backfill import models, states
+from backfill.models import Backfill, Chunk
+from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import conf
 
 MEASURED_AFTER_S: Final = 6.0
 """Seconds of progress after which a rate says something."""
 
-FAILURES_SHOWN: Final = 20
+MOST_LISTED: Final = 20
+"""Chunks of each kind that are listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Active:
-    """A chunk that a worker has."""
+class Active(NamedTuple):
+    """A chunk that a worker has. Its lease expires after ``lease_s`` seconds if nothing is heard of it."""
 
     chunk: int
     kind: str
@@ -31,12 +30,10 @@ class Active:
     done: int
     planned: int
     lease_s: float
-    """Seconds until its lease expires, if nothing is heard of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A chunk that could not be filled or verified."""
+class Failure(NamedTuple):
+    """A chunk that failed: for good, or it waits to be tried again."""
 
     chunk: int
     kind: str
@@ -49,136 +46,135 @@ class Failure:
 class Phase:
     """Filling or verifying. Runs are those of the plan."""
 
-    done: int
-    planned: int
-    chunks: dict[str, int]
+    done: int = 0
+    planned: int = 0
+    rows: int = 0
+    drift: int = 0
+    chunks: dict[str, int] | None = None
     """How many chunks have each status."""
-    rows: int
-    drift: int
 
     @property
     def percent(self) -> float:
         """Never more than 100, and 100 only at the end."""
-        return 100.0 * self.done / self.planned if self.planned else 0.0
+        return 1_000 * self.done // self.planned / 10 if self.planned else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run at one moment. Times in seconds; None where nobody can know yet."""
+    """A backfill at one moment. Times in seconds; None where nobody can know yet."""
 
-    run: Run
+    backfill: Backfill
     fill: Phase
     verify: Phase
-    runs_per_s: float | None
-    eta_s: float | None
     reasons: list[str]
+    """Why it waits, or does less than it was asked to."""
     active: list[Active]
+    retrying: list[Failure]
     failures: list[Failure]
+    runs_per_s: float | None = None
+    eta_s: float | None = None
 
     @property
     def phase(self) -> Phase:
         """The one that it is in."""
-        return self.verify if self.run.status == RunStatus.VERIFYING else self.fill
+        return self.verify if self.backfill.status == BackfillStatus.VERIFYING else self.fill
+
+    @property
+    def waits(self) -> bool:
+        """Nobody works on it, for a reason: what was measured before says nothing."""
+        return bool(self.reasons or self.retrying) and not self.active
 
     def as_json(self) -> dict[str, Any]:
-        run = self.run
+        backfill = self.backfill
+        copied = ("status", "actor", "first_workspace", "last_workspace", "chunk_size", "concurrency",
+                  "current_concurrency", "error")  # fmt: skip
+        moments = ("since", "created_at", "planned_at", "finished_at")
         return {
-            "id": run.pk,
-            "status": run.status,
-            "actor": run.actor,
-            "first_workspace": run.first_workspace,
-            "last_workspace": run.last_workspace,
-            "since": _iso(run.since),
-            "chunk_size": run.chunk_size,
-            "parallel": run.parallel,
-            "width": run.width,
-            "created_at": _iso(run.created_at),
-            "planned_at": _iso(run.planned_at),
-            "finished_at": _iso(run.finished_at),
+            "id": backfill.pk,
+            **{name: getattr(backfill, name) for name in copied},
+            **{name: _iso(getattr(backfill, name)) for name in moments},
             "fill": {**asdict(self.fill), "percent": self.fill.percent},
             "verify": {**asdict(self.verify), "percent": self.verify.percent},
             "runs_per_s": self.runs_per_s,
             "eta_s": self.eta_s,
             "reasons": self.reasons,
-            "error": run.error,
-            "active": [asdict(each) for each in self.active],
-            "failures": [asdict(each) for each in self.failures],
+            **{name: [each._asdict() for each in getattr(self, name)] for name in ("active", "retrying", "failures")},
         }
 
 
-def of(run: Run) -> Progress:
+def of(backfill: Backfill) -> Progress:
     """Read it all."""
-    now = rows.database_time()
-    runs_per_s = _rate(run, now)
+    now = models.database_time()
+    retrying = models.chunks(backfill).filter(status=ChunkStatus.PENDING).exclude(error="")
     progress = Progress(
-        run=run,
-        fill=_phase(run, Kind.FILL),
-        verify=_phase(run, Kind.VERIFY),
-        runs_per_s=runs_per_s,
-        eta_s=None,
-        reasons=_reasons(run, now),
-        active=[_active(chunk, now) for chunk in rows.active(run).order_by("id")],
-        failures=[
-            _failure(c) for c in rows.chunks(run).filter(status=ChunkStatus.FAILED).order_by("id")[:FAILURES_SHOWN]
-        ],
+        backfill=backfill,
+        fill=phase(backfill, Kind.FILL),
+        verify=phase(backfill, Kind.VERIFY),
+        reasons=_reasons(backfill, now),
+        active=[_active(chunk, now) for chunk in models.active(backfill).order_by("id")],
+        retrying=_failed(retrying) if backfill.is_open else [],
+        failures=_failed(models.chunks(backfill).filter(status=ChunkStatus.FAILED)),
     )
+    runs_per_s = None if progress.waits else _rate(backfill)
     left = progress.phase.planned - progress.phase.done
-    eta_s = left / runs_per_s if runs_per_s else None
-    return Progress(**{name: getattr(progress, name) for name in Progress.__slots__} | {"eta_s": eta_s})
+    return replace(progress, runs_per_s=runs_per_s, eta_s=left / runs_per_s if runs_per_s else None)
 
 
-def counted(run: Run, kind: str) -> tuple[int, int]:
-    """``(done, planned)`` runs of a phase."""
-    found = rows.chunks(run).filter(kind=kind).aggregate(done=Sum("passed"), planned=Sum("planned"))
-    return int(found["done"] or 0), int(found["planned"] or 0)
+def phase(backfill: Backfill, kind: str) -> Phase:
+    """How far one kind of its chunks is."""
+    sums = {name: Sum(name) for name in ("passed", "planned", "rows", "drift")}
+    of_kind = models.chunks(backfill).filter(kind=kind).values("status").order_by("status")
+    by_status = list(of_kind.annotate(count=Count("id"), **sums))
+    done, planned, rows, drift = (sum(int(each[name]) for each in by_status) for name in sums)
+    return Phase(done, planned, rows, drift, {each["status"]: each["count"] for each in by_status})
 
 
-def _phase(run: Run, kind: str) -> Phase:
-    of_kind = rows.chunks(run).filter(kind=kind)
-    done, planned = counted(run, kind)
-    sums = of_kind.aggregate(rows=Sum("rows"), drift=Sum("drift"))
-    statuses = Counter(of_kind.values_list("status", flat=True))
-    return Phase(done, planned, dict(sorted(statuses.items())), int(sums["rows"] or 0), int(sums["drift"] or 0))
-
-
-def _rate(run: Run, now: datetime) -> float | None:
+def _rate(backfill: Backfill) -> float | None:
     """Runs a second over the last ticks; None until they say something."""
-    if run.status not in states.WORKING or len(run.samples) < 2:
+    if backfill.status not in states.WORKING or len(backfill.samples) < 2:
         return None
-    (since_s, before), (until_s, done) = run.samples[0], run.samples[-1]
+    (since_s, before), (until_s, done) = backfill.samples[0], backfill.samples[-1]
     took_s = until_s - since_s
     return (done - before) / took_s if took_s >= MEASURED_AFTER_S and done > before else None
 
 
-def _reasons(run: Run, now: datetime) -> list[str]:
-    """Why it waits, or does less than it was asked to."""
-    if not run.is_open:
+def _reasons(backfill: Backfill, now: datetime) -> list[str]:
+    if not backfill.is_open:
         return []
-    settings = conf.settings()
-    reasons = [run.waiting] if run.waiting else []
-    current = rows.current()
-    if current is not None and current.pk != run.pk:
+    current = models.current()
+    if current is not None and current.pk != backfill.pk:
         return [f"waits for backfill {current.pk}, which is {current.status}"]
-    looked_s = (now - (run.ticked_at or run.created_at)).total_seconds()
+    settings = conf.settings()
+    looked_s = (now - (backfill.ticked_at or backfill.created_at)).total_seconds()
     if looked_s > 5 * settings.backfill_tick_s:
-        reasons.append(f"nobody looked after it for {looked_s:.0f} s: is celery beat running, and a worker on the "
-                       f"queue {settings.queue}?")  # fmt: skip
-    elif run.sent_at and not rows.active(run).exists() and run.status in {*states.WORKING, RunStatus.ENQUEUED}:
-        waited_s = (now - (run.planned_at or run.created_at)).total_seconds()
-        if waited_s > 5 * settings.backfill_tick_s and not run.waiting:
-            reasons.append(f"no worker has a chunk: is one running on the queue {settings.backfill_queue}?")
-    return reasons
+        is_there = f"is celery beat running, and a worker on the queue {settings.queue}?"
+        return [f"no tick looked after it for {looked_s:.0f} s: {is_there}"]
+    if backfill.waiting:
+        return [backfill.waiting]
+    if _lacks_worker(backfill, now):
+        return [f"no worker has a chunk: is one running on the queue {settings.backfill_queue}?"]
+    return []
+
+
+def _lacks_worker(backfill: Backfill, now: datetime) -> bool:
+    """Ticks ask for workers, there is something to do for them, and nobody came for a while."""
+    last = backfill.events.order_by("-id").first()
+    waited_s = (now - (last.at if last else backfill.created_at)).total_seconds()
+    if waited_s <= 5 * conf.settings().backfill_tick_s:
+        return False
+    if backfill.status == BackfillStatus.ENQUEUED:
+        return True
+    return models.claimable(backfill).exists() and not models.active(backfill).exists()
 
 
 def _active(chunk: Chunk, now: datetime) -> Active:
-    left_s = (chunk.lease_until - now).total_seconds() if chunk.lease_until else 0.0
-    return Active(
-        chunk.pk, chunk.kind, chunk.extent, chunk.worker, chunk.passed, chunk.planned, round(max(left_s, 0.0), 1)
-    )
+    lease_s = round(max((chunk.lease_until - now).total_seconds(), 0.0), 1) if chunk.lease_until else 0.0
+    return Active(chunk.pk, chunk.kind, chunk.extent, chunk.worker, chunk.passed, chunk.planned, lease_s)
 
 
-def _failure(chunk: Chunk) -> Failure:
-    return Failure(chunk.pk, chunk.kind, chunk.extent, chunk.failed_runs, chunk.error)
+def _failed(chunks: QuerySet[Chunk]) -> list[Failure]:
+    listed = chunks.order_by("id")[:MOST_LISTED]
+    return [Failure(chunk.pk, chunk.kind, chunk.extent, chunk.failed_runs, chunk.error) for chunk in listed]
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
-from backfill import journal
-from workflows_tasks import conf, inbox
-from workflows_tasks.errors import InboxUnavailable
-from workflows_tasks.host import host
-from workflows_tasks.models import WorkspaceRecentWorkflow
+from workflows_tasks import conf, history
 
 
 class Effect(IntEnum):
@@ -22,7 +18,7 @@ class Effect(IntEnum):
 
     NONE = 0
     HOLD = 1
-    """Do not grow: a signal is not to be had, so nobody knows."""
+    """Do not grow: a signal cannot be asked, so nobody knows."""
     SHED = 2
     """Work on one chunk fewer, but on one at least."""
     STOP = 3
@@ -52,7 +48,7 @@ class Throttle:
     def may_grow(self) -> bool:
         return self.effect == Effect.NONE
 
-    def width(self, now: int, wanted: int) -> int:
+    def concurrency(self, now: int, wanted: int) -> int:
         """Chunks that may be worked on, after ``now``: one more or one fewer than that, never all at once."""
         if self.effect >= Effect.SHED:
             return max(min(now, wanted) - 1, 1)
@@ -64,21 +60,19 @@ class Throttle:
 
 def look() -> Throttle:
     """Ask every signal. None of them can fail a backfill: what cannot be asked keeps it from growing."""
-    signals: tuple[Callable[[], Iterator[Reason]], ...] = (_inbox, _replicas, _lock_waits, _of_the_host)
+    signals: tuple[Callable[[], Iterator[Reason]], ...] = (_change_log, _replicas, _lock_waits, _of_the_host)
     return Throttle(tuple(reason for signal in signals for reason in signal()))
 
 
-def _inbox() -> Iterator[Reason]:
+def _change_log() -> Iterator[Reason]:
     settings = conf.settings()
-    try:
-        age_s = max((shard.oldest_pending_s or 0.0 for shard in inbox.status()), default=0.0)
-    except InboxUnavailable as error:
-        yield Reason(Effect.HOLD, f"the live inbox cannot be asked ({journal.brief(error)})")
+    age_s = yield from _asked("the change log", history.oldest_change_s)
+    if age_s is None:
         return
     if age_s > settings.backfill_stop_s:
-        yield Reason(Effect.STOP, f"live runs wait for {age_s:.1f} s (limit {settings.backfill_stop_s:g} s)")
+        yield Reason(Effect.STOP, f"live changes wait for {age_s:.1f} s (limit {settings.backfill_stop_s:g} s)")
     elif age_s > settings.backfill_shed_s:
-        yield Reason(Effect.SHED, f"live runs wait for {age_s:.1f} s (limit {settings.backfill_shed_s:g} s)")
+        yield Reason(Effect.SHED, f"live changes wait for {age_s:.1f} s (limit {settings.backfill_shed_s:g} s)")
 
 
 _REPLICA: Final = """
@@ -90,34 +84,34 @@ _LOCK_WAITS: Final = """
     SELECT count(DISTINCT waiting.pid)
     FROM pg_locks AS waiting JOIN pg_locks AS held USING (pid)
     WHERE NOT waiting.granted AND held.granted AND held.locktype IN ('relation', 'tuple')
-      AND held.relation = %s::regclass AND held.mode <> 'AccessShareLock'
+      AND held.relation = {table}::regclass AND held.mode <> 'AccessShareLock'
       AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 
 def _replicas() -> Iterator[Reason]:
     limit_s = conf.settings().backfill_replication_lag_s
-    rows = yield from _asked("replicas", _REPLICA)
-    for name, lag_s in rows:
+    rows = yield from _asked("replicas", lambda: history.rows(history.Sql(_REPLICA)))
+    for name, lag_s in rows or ():
         if lag_s > limit_s:
             yield Reason(Effect.STOP, f"replica {name} is {lag_s:.1f} s behind (limit {limit_s:g} s)")
 
 
 def _lock_waits() -> Iterator[Reason]:
-    rows = yield from _asked("locks", _LOCK_WAITS, [WorkspaceRecentWorkflow._meta.db_table])
-    for (count,) in rows:
+    table = history.value(history.fragments().table)
+    rows = yield from _asked("locks", lambda: history.rows(history.compose(_LOCK_WAITS, table=table)))
+    for (count,) in rows or ():
         if count:
             yield Reason(Effect.SHED, f"{count} sessions that write the table wait for locks")
 
 
-def _asked(what: str, statement: str, params: list[Any] | None = None) -> Any:
+def _asked(what: str, ask: Callable[[], Any]) -> Any:
+    """The answer of a signal; None, and a reason, where it has none."""
     try:
-        with connections[host().database].cursor() as cursor:
-            cursor.execute(statement, params)
-            return cursor.fetchall()
+        return ask()
     except DatabaseError as error:
-        yield Reason(Effect.HOLD, f"{what} cannot be asked ({journal.brief(error)})")
-        return []
+        yield Reason(Effect.HOLD, f"{what} cannot be asked ({history.brief(error)})")
+        return None
 
 
 def _of_the_host() -> Iterator[Reason]:
@@ -127,7 +121,7 @@ def _of_the_host() -> Iterator[Reason]:
     try:
         text = import_string(path)()
     except Exception as error:  # whatever a host's own code raises
-        yield Reason(Effect.HOLD, f"{path} failed ({journal.brief(error)})")
+        yield Reason(Effect.HOLD, f"{path} failed ({history.brief(error)})")
         return
     if text:
         yield Reason(Effect.STOP, str(text))

@@ -1,19 +1,15 @@
 """Recent workflows, denormalized: a small table of what each workspace and user used last, kept exact.
 
-The pipeline, a module a step::
+The way of the data, a folder a step::
 
-    signals         a run was saved or deleted           ─┐
-    announcements   its id, once per transaction, on commit │ the request's part:
-    inbox           a Redis set per shard, coalescing       │ no SQL, one round trip
-    dispatch        one flush message per shard and window ─┘
-    tasks           what Celery runs: flush, rescue        ─┐
-    flush           claim ▸ write ▸ hand on ▸ acknowledge   │ the worker's part
-    projection      the only writer of the table           ─┘
-    models          WorkspaceRecentWorkflow
-    reads           recent_workflows(): one index range scan
+    capture      triggers write a change into the log, in the writer's transaction; a nudge after a Django save
+    projection   a flush takes changes, writes the table, and forgets them, in one transaction
+    reads        recent_workflows(): one range of an index
+    comparison   table and runs side by side: verify, audit
+    monitoring   what is counted, and what is wrong
 
-``conf`` has every setting, ``host`` finds what they name in the host's models, ``checks`` reports what is wrong with
-either, ``events`` has every log line and metric, ``queues`` the Celery queues, routes and beat entries.
+``conf`` has every setting. ``host`` finds what they name in the host's models, ``keys`` makes text of a key. ``tasks``
+is what Celery runs, ``tick`` what beat does. ``history`` is the door for whoever fills history.
 """
 
 from __future__ import annotations
@@ -21,11 +17,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workflows_tasks.announcements import announce
     from workflows_tasks.reads import recent_workflows
+    from workflows_tasks.rechecks import recheck
 
-__all__ = ["announce", "recent_workflows"]
-__version__ = "0.1.0"
+__all__ = ["recent_workflows", "recheck"]
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -33,6 +29,6 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        home = {"announce": "announcements", "recent_workflows": "reads"}[name]
+        home = {"recheck": "rechecks", "recent_workflows": "reads"}[name]
         return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,31 +1,34 @@
-"""System checks. Each message says what would happen, each hint what to do; docs/install.md lists them all."""
+"""System checks. Each message says what would happen, each hint what to do; docs/install.md lists them all.
+
+Those that ask the server run where Django's own database checks do: ``check --database default``, ``migrate``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from celery import current_app
 from django.core import checks
-from django.db import connections, router
-from django.db.utils import OperationalError
+from django.db import DatabaseError, InterfaceError, connections, router
 
-from workflows_tasks import conf, inbox
+from workflows_tasks import conf
 from workflows_tasks import host as hosts
-from workflows_tasks.errors import ConfigurationError, InboxUnavailable
+from workflows_tasks.capture import installation, nudge, triggers
+from workflows_tasks.errors import ConfigurationError
+from workflows_tasks.host import Host
+from workflows_tasks.monitoring import indexes
+from workflows_tasks.projection.sql import Sql, quoted, rows
 from workflows_tasks.queues import beat_schedule
 
-OLDEST_POSTGRESQL = 15
-SAFE_POLICY = "noeviction"
+OLDEST_POSTGRESQL: Final = 15
 
 
 def register() -> None:
     """Register every check of this package."""
-    checks.register(check_settings)
-    checks.register(check_database_engine)
-    checks.register(check_redis)
-    checks.register(check_beat)
-    checks.register(check_database_version, checks.Tags.database)
+    for check in (check_settings, check_filter, check_database_engine, check_redis, check_beat):
+        checks.register(check)
+    checks.register(check_database, checks.Tags.database)
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -34,99 +37,171 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     return [checks.Error(problem.msg, hint=problem.hint, id=problem.id) for problem in problems]
 
 
-def check_database_engine(**_: Any) -> list[checks.CheckMessage]:
+def check_filter(**_: Any) -> Iterator[checks.CheckMessage]:
+    """Parts of the filter that lead to no column have no trigger."""
+    host = _host()
+    for part in host.filter_reads.unseen if host else ():
+        yield checks.Warning(
+            f"{conf.NAME}['RUN_FILTER'] reads {part}, which leads to no column that a trigger could watch; "
+            "a change there is late until the audit comes by.",
+            hint="Compare with a column of the run, or of a model that its foreign keys lead to; or silence this.",
+            id="recent_workflows.W003",
+        )
+
+
+def check_database_engine(**_: Any) -> Iterator[checks.CheckMessage]:
     """Runs and our table must be in one PostgreSQL."""
     host = _host()
     if host is None:
-        return []
+        return
     from workflows_tasks.models import WorkspaceRecentWorkflow
 
     ours = router.db_for_write(WorkspaceRecentWorkflow)
-    found: list[checks.CheckMessage] = []
     if connections[host.database].vendor != "postgresql":
-        found.append(
-            checks.Error(
-                f"Database {host.database!r} is {connections[host.database].display_name}; flushes would fail on it.",
-                hint=f"Keep {host.run._meta.label} in PostgreSQL {OLDEST_POSTGRESQL} or newer.",
-                id="recent_workflows.E020",
-            )
+        yield checks.Error(
+            f"Database {host.database!r} is {connections[host.database].display_name}; flushes would fail on it.",
+            hint=f"Keep {host.run._meta.label} in PostgreSQL {OLDEST_POSTGRESQL} or newer.",
+            id="recent_workflows.E020",
         )
     if ours != host.database:
-        found.append(
-            checks.Error(
-                f"Runs are written to database {host.database!r} but recent workflows to {ours!r}; "
-                "a flush reads one and writes the other in one statement.",
-                hint="Route the app workflows_tasks to the database of the runs.",
-                id="recent_workflows.E021",
-            )
+        yield checks.Error(
+            f"Runs are written to database {host.database!r} but recent workflows to {ours!r}; "
+            "a flush reads one and writes the other in one statement.",
+            hint="Route the app workflows_tasks to the database of the runs.",
+            id="recent_workflows.E021",
         )
-    return found
 
 
-def check_database_version(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Asks the server, so it runs where Django's own database checks do: ``check --database``, ``migrate``."""
-    host = _host()
-    if host is None or host.database not in (databases or ()) or connections[host.database].vendor != "postgresql":
-        return []
+def check_redis(**_: Any) -> Iterator[checks.CheckMessage]:
+    """Whether ``REDIS_URL`` makes a client. Whether that is answered is a matter of ``health``."""
+    if _host() is None or not conf.settings().redis_url:
+        return
     try:
-        version = connections[host.database].pg_version  # type: ignore[attr-defined]
-    except OperationalError:
-        return []  # Django says so itself, and better
-    if version >= OLDEST_POSTGRESQL * 10_000:
-        return []
-    return [
-        checks.Error(
-            f"Database {host.database!r} is PostgreSQL {version // 10_000}; flushes are not tested on it.",
-            hint=f"Upgrade to PostgreSQL {OLDEST_POSTGRESQL} or newer.",
-            id="recent_workflows.E022",
-        )
-    ]
-
-
-def check_redis(**_: Any) -> list[checks.CheckMessage]:
-    """A Redis that evicts keys can drop a whole shard's ids. Silent where Redis is not there, as in a build."""
-    if _host() is None:
-        return []
-    try:
-        policy = inbox.eviction_policy(timeout_s=1.0)
-    except InboxUnavailable:
-        return []
+        nudge._client(conf.settings().save_timeout_s)
     except Exception as error:  # a client factory that cannot be imported, a URL that cannot be parsed
-        return [
-            checks.Error(
-                f"{conf.NAME}['REDIS_URL'] makes no client ({error}); no run could be announced.",
-                hint="Give a redis:// URL, or the dotted path of a callable factory(*, timeout_s) -> Redis.",
-                id="recent_workflows.E023",
-            )
-        ]
-    if policy is None or policy == SAFE_POLICY:
-        return []
-    return [
-        checks.Warning(
-            f"Redis may evict the inbox (maxmemory-policy is {policy}); runs would be late by up to a sweep.",
-            hint=f"Set maxmemory-policy to {SAFE_POLICY}, or give the inbox a Redis of its own.",
-            id="recent_workflows.W001",
+        yield checks.Error(
+            f"{conf.NAME}['REDIS_URL'] makes no client ({error}); each process would send flush messages of its own.",
+            hint="Give a redis:// URL, or the dotted path of a callable factory(*, timeout_s) -> Redis.",
+            id="recent_workflows.E023",
         )
-    ]
 
 
 def check_beat(**_: Any) -> Iterator[checks.CheckMessage]:
-    """Without its beat entries a lost message or a dead worker is not noticed."""
+    """Without its beat entries a lost message is not noticed."""
     if _host() is None:
         return
     scheduled = {entry.get("task") for entry in (current_app.conf.beat_schedule or {}).values()}
     missing = [entry["task"] for entry in beat_schedule().values() if entry["task"] not in scheduled]
     if missing:
         yield checks.Warning(
-            f"Celery beat has no entry for {', '.join(missing)}; lost messages, dead workers and silent writes would "
-            "go unnoticed.",
+            f"Celery beat has no entry for {', '.join(missing)}; changes whose message is lost would wait for "
+            "the next save, and nobody would notice that writes are not captured.",
             hint="Call workflows_tasks.queues.configure(app) where your Celery app is made, and import that module in "
             "your project's __init__; or, if another scheduler sends them, silence this.",
             id="recent_workflows.W002",
         )
 
 
-def _host() -> hosts.Host | None:
+def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+    """Everything that only the server knows. Silent while tables are missing: ``migrate`` asks before it makes them."""
+    host = _host()
+    if host is None or host.database not in (databases or ()) or connections[host.database].vendor != "postgresql":
+        return []
+    found: list[checks.CheckMessage] = []
+    try:
+        for check in (_version, _row_security, _spelling, _capture, _indexes):
+            found += check(host)
+    except (DatabaseError, InterfaceError):
+        pass  # Django says so itself, and better
+    return found
+
+
+def _version(host: Host) -> Iterator[checks.CheckMessage]:
+    version = connections[host.database].pg_version  # type: ignore[attr-defined]
+    if version < OLDEST_POSTGRESQL * 10_000:
+        yield checks.Error(
+            f"Database {host.database!r} is PostgreSQL {version // 10_000}; flushes are not tested on it.",
+            hint=f"Upgrade to PostgreSQL {OLDEST_POSTGRESQL} or newer.",
+            id="recent_workflows.E022",
+        )
+
+
+def _row_security(host: Host) -> Iterator[checks.CheckMessage]:
+    """A policy that hides runs would look like their deletion, so flushes set ``row_security = off``: an error then."""
+    for table in triggers.tables(host):
+        ((is_active, role),) = rows(
+            Sql("SELECT coalesce(row_security_active(to_regclass(%s)), false), current_user", (quoted(table.name),))
+        )
+        if is_active:
+            yield checks.Error(
+                f"Row-level security of {table.name} holds for {role}; every flush would refuse "
+                "(row_security = off), for rows that a policy hides would look deleted.",
+                hint=f'Let flushes run as a role that sees every row: ALTER ROLE "{role}" BYPASSRLS; or as the '
+                f"owner of {table.name}, without FORCE ROW LEVEL SECURITY.",
+                id="recent_workflows.E030",
+            )
+
+
+def _spelling(host: Host) -> Iterator[checks.CheckMessage]:
+    """Keys are compared as text here. Where PostgreSQL takes two spellings for one, the two would not agree."""
+    for field in (host.workspace, host.user, host.workflow):
+        statement = """
+            WITH RECURSIVE kind(oid, name, base) AS (
+                SELECT t.oid, t.typname, t.typbasetype FROM pg_attribute JOIN pg_type t ON t.oid = atttypid
+                WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped
+                UNION ALL SELECT t.oid, t.typname, t.typbasetype FROM kind JOIN pg_type t ON t.oid = kind.base
+            )
+            SELECT CASE WHEN EXISTS (SELECT FROM kind WHERE name = 'citext') THEN 'is of type citext'
+                        ELSE 'has the nondeterministic collation ' || collname END
+            FROM pg_attribute LEFT JOIN pg_collation c ON c.oid = attcollation
+            WHERE attrelid = to_regclass(%s) AND attname = %s
+              AND (NOT coalesce(collisdeterministic, true) OR EXISTS (SELECT FROM kind WHERE name = 'citext'))
+        """
+        where = (quoted(str(field.model._meta.db_table)), field.column)
+        for (why,) in rows(Sql(statement, where * 2)):
+            yield checks.Error(
+                f"{field} {why}: two spellings are one to PostgreSQL and two to the table, so rows would be wrong.",
+                hint="Make the column a text or varchar with a deterministic collation, and keep one spelling in it.",
+                id="recent_workflows.E031",
+            )
+
+
+def _capture(host: Host) -> Iterator[checks.CheckMessage]:
+    if installation.names() is None:
+        return
+    row = installation.installation()
+    for problem in installation.problems():
+        yield checks.Warning(
+            f"Writes may not be captured: {problem}.",
+            hint="manage.py recent_workflows triggers shows all; migrate installs what is missing, too.",
+            id="recent_workflows.W010",
+        )
+    if row.shards != conf.settings().shards:
+        yield checks.Warning(
+            f"{conf.NAME}['SHARDS'] is {conf.settings().shards} here and {row.shards} in the database; "
+            "until they are one, processes with another number flush nothing.",
+            hint=f"Deploy one number everywhere, then run: {installation.COMMAND}",
+            id="recent_workflows.W011",
+        )
+    if installation.fingerprint_changed(row):
+        yield checks.Warning(
+            "Models, path, RUN_FILTER or GRAINS differ from those that the table was kept for; rows that nobody "
+            "writes to would stay as they were.",
+            hint=f"Run migrate, or: {installation.COMMAND}. Every workspace is then looked at again.",
+            id="recent_workflows.W012",
+        )
+
+
+def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
+    for need in indexes.missing(host):
+        yield checks.Warning(
+            f"No index of {need.table} serves {need.statement}; each time it would read many runs for few.",
+            hint=f"Add models.Index(fields={list(need.fields)!r}) to {need.model}, or run: {need.create}",
+            id="recent_workflows.W013",
+        )
+
+
+def _host() -> Host | None:
     try:
         return hosts.host()
     except ConfigurationError:

@@ -20,6 +20,13 @@ from workflows_tasks.errors import ConfigurationError
 
 NAME: Final = "RECENT_WORKFLOWS"
 
+WORKSPACE: Final = "workspace"
+USER: Final = "user"
+GRAINS: Final = (WORKSPACE, USER)
+"""What a row of the table can speak for."""
+
+MOST_SHARDS: Final = 256
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
@@ -40,24 +47,34 @@ class Settings:
     used_at_field: str
     """``DateTimeField`` on the run: when the workflow was last used through it."""
 
-    redis_url: str
-    """URL of the Redis or Valkey that holds the inbox, or the dotted path of ``factory(*, timeout_s) -> Redis``."""
-
     run_filter: Q | str = Q()
     """Which runs count: a ``Q`` over the run, or the dotted path of a callable that returns one."""
 
     backfill_filter: Q | str = Q()
-    """And-ed to ``RUN_FILTER`` when history is filled: which *old* runs count."""
+    """Which old runs count: when history is filled, a run must match this and ``RUN_FILTER``."""
 
-    soft_delete_signals: tuple[str, ...] = ()
-    """Dotted paths of signals sent when an object is hidden or shown, such as django-safedelete's
-    ``safedelete.signals.post_softdelete`` and ``post_undelete``."""
+    grains: tuple[str, ...] = ("workspace", "user")
+    """What pages read: the newest workflows of a whole ``workspace``, of each ``user`` in it, or both."""
+
+    user_attribute: str = "pk"
+    """If ``USER_FIELD`` is a plain column: the attribute of a user object that has the column's value. A foreign key
+    needs no such hint."""
+
+    redis_url: str = ""
+    """URL of the Redis or Valkey that holds one marker a shard, or the dotted path of ``factory(*, timeout_s) ->
+    Redis``. Optional: without it, each process sends its own flush messages."""
+
+    key_prefix: str = "recent-workflows"
+    """Start of every Redis key, so that several installations can share one Redis."""
 
     shards: int = 8
-    """Parts the inbox is split into by workspace, each with one writer at a time. Every process must agree."""
+    """Parts of the table, by workspace. One flush writes a shard at a time. Every process must agree."""
 
     flush_window_s: float = 1.0
-    """Seconds that announced runs are gathered before a flush; about the time until a save is visible."""
+    """Seconds between two flushes of a busy shard; about the time until a save there is visible."""
+
+    tick_period_s: float = 2.0
+    """Seconds between two looks for changes that no flush is due for (Celery beat)."""
 
     queue: str = "recent-workflows"
     """Celery queue of the live tasks. Give it a worker of its own: flushes behind long tasks are late."""
@@ -65,44 +82,17 @@ class Settings:
     backfill_queue: str = "recent-workflows-backfill"
     """Celery queue of backfill chunks."""
 
-    key_prefix: str = "recent-workflows"
-    """Start of every Redis key, so that several installations can share one Redis."""
-
-    inbox_limit: int = 100_000
-    """Most run ids pending per shard. Past it announcements are dropped, counted, and left to the sweep."""
-
-    flush_batch: int = 10_000
-    """Most run ids written in one transaction."""
-
     save_timeout_s: float = 0.04
     """Seconds a save waits for Redis, once to connect and once for the answer."""
 
     broker_timeout_s: float = 0.25
     """Seconds a save waits for the broker when it is the one that sends the flush message."""
 
-    breaker_s: float = 5.0
-    """Seconds the save path leaves Redis or the broker alone after it failed."""
-
-    marker_s: float = 8.0
-    """Seconds after which a flush message counts as lost and another may be sent."""
+    pause_s: float = 5.0
+    """Seconds a process leaves Redis or the broker alone after it failed."""
 
     flush_time_limit_s: float = 20.0
-    """Seconds after which a worker kills a flush. A statement gives up after a sixth of it, a lock after an eighth."""
-
-    claim_lease_s: float = 30.0
-    """Seconds after which a claim that was not acknowledged is flushed again by somebody else."""
-
-    rescue_period_s: float = 10.0
-    """Seconds between two looks for lost messages and expired claims (Celery beat)."""
-
-    sweep_period_s: float = 30.0
-    """Seconds between two sweeps: what a lost announcement or an emptied Redis costs at most."""
-
-    sweep_overlap_s: float = 120.0
-    """Seconds that each sweep looks at again: more than the clocks of the machines that save runs differ."""
-
-    sweep_page: int = 20_000
-    """Most runs, and most rows, one sweep statement reads."""
+    """Seconds after which a worker kills a flush. After a quarter of that, a flush begins no new transaction."""
 
     audit_period_s: float = 86_400.0
     """Seconds in which the audit compares every key of the table with the runs."""
@@ -111,9 +101,12 @@ class Settings:
     """Seconds between two steps of the audit."""
 
     audit_chunk: int = 50_000
-    """About how many runs one audit statement reads; a workspace with more is read by itself."""
+    """About how many runs one comparison reads."""
 
-    backfill_parallel: int = 2
+    compare_timeout_s: float = 60.0
+    """Seconds after which one comparison of the audit or of ``verify`` gives up. Its range is noted and passed over."""
+
+    backfill_concurrency: int = 2
     """Chunks that a backfill works on at the same time, unless it is told otherwise."""
 
     backfill_chunk: int = 200_000
@@ -123,8 +116,8 @@ class Settings:
     """Seconds that one transaction of a backfill should take; the number of runs in it is adapted to that."""
 
     backfill_statement_timeout_s: float = 4.0
-    """Seconds after which a statement of a backfill gives up; a tenth of its runs is then tried. A pause takes about
-    as long."""
+    """Seconds after which a statement of a backfill gives up; it is then tried with a tenth of its runs. A pause may
+    take as long."""
 
     backfill_plan_timeout_s: float = 3_600.0
     """Seconds after which a statement that plans a backfill gives up; it counts all runs."""
@@ -133,19 +126,19 @@ class Settings:
     """Seconds after which the chunk of a worker that says nothing is given to another."""
 
     backfill_slice_s: float = 60.0
-    """Seconds after which one Celery message of a backfill begins no other transaction; it has had one by then."""
+    """Seconds after which a Celery message of a backfill begins no new transaction. It always runs at least one."""
 
     backfill_tick_s: float = 2.0
     """Seconds between two looks at the running backfill (Celery beat)."""
 
     backfill_shed_s: float = 2.0
-    """Age of the oldest id in the live inbox, in seconds, past which a backfill works on one chunk fewer."""
+    """Age of the oldest change in the log, in seconds, past which a backfill works on one chunk fewer."""
 
     backfill_stop_s: float = 10.0
-    """The same, past which it does not begin another transaction."""
+    """Age of the oldest change in the log, in seconds, past which a backfill begins no new transaction."""
 
     backfill_replication_lag_s: float = 10.0
-    """Seconds that a replica may be behind; past it a backfill does not begin another transaction."""
+    """Seconds that a replica may be behind. Past that, a backfill begins no new transaction."""
 
     backfill_throttle: str | None = None
     """Dotted path of your own ``() -> str | None``: a reason for a backfill to wait, or None if there is none."""
@@ -177,7 +170,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 
 def _coerced(name: str, value: Any) -> Any:
-    return float(value) if _FIELDS[name].type == "float" else value
+    kind = _FIELDS[name].type
+    return float(value) if kind == "float" else tuple(value) if kind == "tuple[str, ...]" else value
 
 
 def _problems(raw: object) -> list[ConfigurationError]:
@@ -207,7 +201,7 @@ def _unknown(key: object) -> ConfigurationError:
 
 def _missing(name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{NAME}[{name.upper()!r}] is missing and has no default; no run would be announced.",
+        f"{NAME}[{name.upper()!r}] is missing and has no default; no change would be flushed.",
         hint="Set it; docs/install.md says to what.",
         id="recent_workflows.E003",
     )
@@ -217,22 +211,28 @@ def _wrong_value(key: str, value: object) -> ConfigurationError | None:
     kind = str(_FIELDS[key.lower()].type)
     if not isinstance(value, _TYPES[kind]) or isinstance(value, bool):
         return ConfigurationError(
-            f"{NAME}[{key!r}] is {value!r}, a {type(value).__name__}; expected {kind}; no run would be announced.",
+            f"{NAME}[{key!r}] is {value!r}, a {type(value).__name__}; expected {kind}; no change would be flushed.",
             hint=f"Set {key} to a value of that type.",
             id="recent_workflows.E004",
         )
-    if kind == "str" and not value and value != _FIELDS[key.lower()].default:
+    if kind == "str" and not value and _FIELDS[key.lower()].default != "":
         return ConfigurationError(
-            f"{NAME}[{key!r}] is empty; no run would be announced.", hint="Set it.", id="recent_workflows.E004"
+            f"{NAME}[{key!r}] is empty; no change would be flushed.", hint="Set it.", id="recent_workflows.E004"
         )
-    if isinstance(value, tuple | list) and not all(isinstance(item, str) for item in value):
+    if key == "GRAINS" and (not value or len(set(value)) < len(value) or not set(value) <= set(GRAINS)):  # type: ignore[arg-type,call-overload]
         return ConfigurationError(
-            f"{NAME}[{key!r}] is {value!r}; expected dotted paths; no run would be announced.",
-            hint="Give strings.",
+            f"{NAME}['GRAINS'] is {value!r}; pages can read {' and '.join(map(repr, GRAINS))} only.",
+            hint=f"Set GRAINS to {GRAINS!r}, or to a tuple of one of them.",
             id="recent_workflows.E004",
         )
+    if key == "SHARDS" and isinstance(value, int) and value > MOST_SHARDS:
+        return ConfigurationError(
+            f"{NAME}['SHARDS'] is {value}; a change that concerns every shard is written once for each.",
+            hint=f"Set SHARDS to at most {MOST_SHARDS}.",
+            id="recent_workflows.E005",
+        )
     if isinstance(value, int | float) and not 0 < value < math.inf:
-        consequence = "runs would have no inbox to go to" if key == "SHARDS" else "no work could be done"
+        consequence = "no change could be flushed" if key == "SHARDS" else "no work could be done"
         return ConfigurationError(
             f"{NAME}[{key!r}] is {value}; {consequence}.",
             hint=f"Set {key} to at least 1." if kind == "int" else f"Set {key} to more than 0.",
@@ -248,8 +248,7 @@ def _across(raw: dict[str, Any]) -> list[ConfigurationError]:
         return float(raw.get(name, _FIELDS[name].default))
 
     rules = [
-        ("flush_time_limit_s", "claim_lease_s", "a claim would be taken from a flush that still works on it"),
-        ("flush_window_s", "marker_s", "a second flush message would be sent while the first still waits"),
+        ("flush_window_s", "flush_time_limit_s", "a flush would be killed before the next one is due"),
         ("backfill_target_s", "backfill_statement_timeout_s", "a backfill's transactions could never take their time"),
         (
             "backfill_statement_timeout_s",

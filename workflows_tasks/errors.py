@@ -27,13 +27,17 @@ class InvalidArgument(RecentWorkflowsError, ValueError):
     """A caller passed something that cannot be meant; nothing was read or written."""
 
 
-class ClaimLost(RecentWorkflowsError):
-    """A flush outlived its claim's lease. It must not write; whoever took the ids over does."""
+class GrainNotStored(InvalidArgument):
+    """A page of a grain was asked for that ``GRAINS`` leaves out."""
+
+
+class WrongShards(RecentWorkflowsError):
+    """This process is set to another number of shards than the database; it must not flush."""
 
 
 class NothingCommits(RecentWorkflowsError):
     """A flush was asked for on a connection whose autocommit is off; nothing was written."""
 
 
-class InboxUnavailable(RecentWorkflowsError):
-    """Redis did not answer in time. The save path counts it and goes on; workers and commands report it."""
+class NotInstalled(RecentWorkflowsError):
+    """Triggers or the change log are missing, or another session kept them from being installed."""

@@ -6,23 +6,23 @@ importing models (our own foreign keys need their targets), so it imports the ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, cast
 
 from django.apps import apps
-from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError, ValidationError
 from django.core.signals import setting_changed
 from django.db import router
-from django.db.models import Field, ForeignKey, GeneratedField, Model, Q
+from django.db.models import F, Field, ForeignKey, Model, Q, QuerySet, Subquery
 from django.db.models.constants import LOOKUP_SEP
-from django.dispatch import Signal
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
 from workflows_tasks import conf
 from workflows_tasks.errors import ConfigurationError
-from workflows_tasks.filters import fields_read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +64,15 @@ class Host:
     def path_lookup(self) -> str:
         return LOOKUP_SEP.join(hop.name for hop in self.path)
 
+    def lookup_field(self, lookup: str) -> Field[Any, Any]:
+        """The column whose value a scope's key is: the last foreign key of a lookup from the run."""
+        model, field = self.run, None
+        for name in lookup.split(LOOKUP_SEP):
+            field = cast("ForeignKey[Any, Any]", model._meta.get_field(name))
+            model = field.related_model
+        assert field is not None
+        return field
+
     @property
     def database(self) -> str:
         """Alias of the database that both runs and our table are written to. Never a replica: it lags."""
@@ -75,16 +84,90 @@ class Host:
         return storage_field(self.run._meta.pk)
 
     @cached_property
-    def relevant_fields(self) -> frozenset[str] | None:
-        """Names under which ``save(update_fields=...)`` may change what a row of ours says; None if unknowable."""
-        names = fields_read(self.run_filter)
-        if names is None:
-            return None
-        fields = [self.workspace, self.user, self.path[0], self.used_at]
-        fields += [self.run._meta.get_field(n) for n in names if n != "pk"]  # type: ignore[misc]
-        if any(isinstance(field, GeneratedField) for field in fields):
-            return None  # the database works it out from others
-        return frozenset(name for field in fields for name in (field.name, getattr(field, "attname", field.name)))
+    def filter_reads(self) -> FilterReads:
+        """The columns that ``RUN_FILTER`` reads, by where they are."""
+        return FilterReads.of(self.run, self.run_filter)
+
+
+@dataclass(frozen=True)
+class FilterReads:
+    """What a filter over the run reads: fields, each with the lookup of foreign keys that leads to its model."""
+
+    fields: frozenset[tuple[str, Any]]
+    unseen: tuple[str, ...]
+    """Parts that nobody can follow to a column: a change there is found by the audit only."""
+    clock: bool
+    """It reads the time of day: runs come and go without any write."""
+
+    @classmethod
+    def of(cls, run: type[Model], q: Q) -> FilterReads:
+        """Follow every name in ``q`` through the run's models."""
+        fields: set[tuple[str, Any]] = set()
+        unseen: list[str] = []
+        clock = False
+        for part in _parts(q):
+            if isinstance(part, str):
+                found = list(_followed(run, part))
+                fields.update(found)
+                unseen += [] if found else [part]
+            elif isinstance(part, Now):
+                clock = True
+            else:
+                unseen.append(type(part).__name__)
+        return cls(frozenset(fields), tuple(dict.fromkeys(unseen)), clock)
+
+
+def described(node: Any) -> str:
+    """A filter as text that is the same in every process: ``repr`` has sets in any order."""
+    if isinstance(node, Q):
+        return f"{'not ' if node.negated else ''}{node.connector}({', '.join(map(described, node.children))})"
+    if isinstance(node, set | frozenset):
+        return f"{{{', '.join(sorted(map(described, node)))}}}"
+    if isinstance(node, list | tuple):
+        return f"({', '.join(map(described, node))})"
+    return repr(node)
+
+
+def _parts(node: Any) -> Iterator[Any]:
+    """The names of fields, the clocks and the opaque expressions in a filter or in a value of it."""
+    if isinstance(node, Q):
+        for child in node.children:
+            yield from _parts(child)
+    elif isinstance(node, tuple) and len(node) == 2 and isinstance(node[0], str):
+        yield node[0]
+        yield from _parts(node[1])
+    elif isinstance(node, F):
+        yield node.name  # type: ignore[attr-defined]  # missing in the stubs
+    elif isinstance(node, Now | Subquery | RawSQL | QuerySet):
+        yield node
+    elif isinstance(node, list | tuple | set | frozenset):
+        for each in node:
+            yield from _parts(each)
+    elif hasattr(node, "get_source_expressions"):
+        for each in node.get_source_expressions():
+            yield from _parts(each)
+
+
+def _followed(model: type[Model], lookup: str) -> Iterator[tuple[str, Any]]:
+    """The columns on the way of a lookup; none where it leaves the way of foreign keys."""
+    prefix: list[str] = []
+    columns: list[tuple[str, Any]] = []
+    for name in lookup.split(LOOKUP_SEP):
+        if columns and columns[-1][1].remote_field is None:
+            break  # a transform, or the lookup itself
+        try:
+            field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        except FieldDoesNotExist:
+            if not columns:
+                return
+            break
+        if getattr(field, "column", None) is None:
+            return
+        columns.append((LOOKUP_SEP.join(prefix), field))
+        prefix.append(name)
+        if field.remote_field is not None:
+            model = field.related_model
+    yield from columns
 
 
 def storage_field(field: Any) -> Field[Any, Any]:
@@ -127,7 +210,6 @@ def problems() -> Iterator[ConfigurationError]:
         lambda: _used_at(run, settings.used_at_field),
         lambda: _compiles(run, "RUN_FILTER", settings.run_filter),
         lambda: _compiles(run, "BACKFILL_FILTER", settings.backfill_filter),
-        lambda: _signals(settings.soft_delete_signals),
     ):
         try:
             find()
@@ -215,7 +297,7 @@ def _user(run: type[Model], name: str) -> Field[Any, Any]:
     if getattr(field, "column", None) is None:
         raise _error(
             "USER_FIELD",
-            f"{name!r} has no column on {run._meta.label}, so a flush cannot read it.",
+            f"{name!r} has no column on {run._meta.label}, so no trigger can read it.",
             "Name a column or a foreign key of the run.",
             12,
         )
@@ -251,46 +333,31 @@ def _filter(key: str, value: Q | str) -> Q:
     except Exception as error:  # whatever a host's own code raises
         raise _error(
             key,
-            f"{value!r} cannot be imported or called ({type(error).__name__}: {error}); no run would be announced.",
+            f"{value!r} cannot be imported or called ({type(error).__name__}: {error}); no write would be captured.",
             "Give a Q, or a dotted path to a callable that takes nothing.",
             15,
         ) from error
     if not isinstance(q, Q):
         raise _error(
-            key, f"{value!r} returned {q!r}, no Q; no run would be announced.", "Return a django.db.models.Q.", 15
+            key, f"{value!r} returned {q!r}, no Q; no write would be captured.", "Return a django.db.models.Q.", 15
         )
     return q
 
 
-def _signals(paths: Iterable[str]) -> None:
-    for path in paths:
-        try:
-            signal = import_string(path)
-        except Exception as error:  # whatever a host's own code raises
-            raise _error(
-                "SOFT_DELETE_SIGNALS",
-                f"{path!r} cannot be imported ({error}); soft deletes would not be seen.",
-                "Correct it.",
-                16,
-            ) from error
-        if not isinstance(signal, Signal):
-            raise _error(
-                "SOFT_DELETE_SIGNALS",
-                f"{path!r} is {signal!r}, no signal; soft deletes would not be seen.",
-                "Name a Signal.",
-                16,
-            )
-
-
 def _compiles(run: type[Model], key: str, value: Q | str) -> None:
     q = _filter(key, value)
+    if FilterReads.of(run, q).clock:
+        raise _error(
+            key, f"{q} reads the clock: runs would come and go without a write that anybody could see.",
+            "Compare with a column instead, or filter where the page is read.", 16,
+        )  # fmt: skip
     try:
-        run._base_manager.filter(q).query.get_compiler(router.db_for_write(run)).as_sql()
+        QuerySet(run).filter(q).query.get_compiler(router.db_for_write(run)).as_sql()
     except EmptyResultSet as error:
         raise _error(
             key, f"{q} lets no run through, so the table would stay empty.", "Correct the filter.", 15
         ) from error
-    except (FieldError, TypeError, ValueError) as error:
+    except (FieldError, ValidationError, TypeError, ValueError, ArithmeticError) as error:
         raise _error(
             key,
             f"{q} does not compile over {run._meta.label} ({error}); no flush could write.",

@@ -1,4 +1,4 @@
-"""The table. One row per workspace, user and workflow: when it was last used, and by which run."""
+"""The table of recent workflows, and the two small tables that its flushes keep."""
 
 from __future__ import annotations
 
@@ -7,59 +7,14 @@ from typing import Any, Final
 
 from django.db import models
 
-from workflows_tasks import announcements
 from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.host import host
-from workflows_tasks.ids import ROWS, Scope
+
+CHANGES: Final = "workflows_tasks_change"
+"""The change log. Not a model: it is made by ``capture.installation``, and no fixture or dump must carry it."""
 
 WORKSPACE_GRAIN: Final = ""
 """``uid`` of the rows that speak for a whole workspace."""
-
-
-def announce_deletion(collector: Any, field: Any, sub_objs: Any, using: str) -> None:
-    """``on_delete`` of all three foreign keys: nothing cascades; what is deleted is announced when that commits.
-
-    An ``on_delete`` rather than a ``post_delete`` receiver, because a receiver on the run model makes every cascade
-    load whole runs, whatever large columns they have; without one Django defers all but the referenced columns
-    (``Collector.collect``). Our rows are left to the flush, because deleting them here would make the host's
-    transaction wait for a flush, or be the victim of a deadlock with one, or keep a whole shard waiting.
-    """
-    if not any(isinstance(step, _Announcement) for step in collector.fast_deletes):
-        collector.fast_deletes.append(_Announcement(collector))
-
-
-announce_deletion.lazy_sub_objs = True  # type: ignore[attr-defined]  # our rows are never looked up for this
-
-
-class _Announcement:
-    """A step of a deletion that deletes nothing but announces what is deleted.
-
-    Collecting happens before ``Collector.delete`` opens its transaction, too early to wait for a commit; the fast
-    deletes run inside it. Every deleted run is announced, also one that is nobody's ``last_run`` at this moment: a
-    flush may be about to write it from an older snapshot.
-    """
-
-    def __init__(self, collector: Any) -> None:
-        self.model = WorkspaceRecentWorkflow
-        self._collector = collector
-
-    def _raw_delete(self, using: str) -> int:
-        try:
-            for model, instances in self._collector.data.items():
-                for instance in instances:
-                    self._announce(model, instance, using)
-        except Exception as error:  # a delete must not fail because of this table
-            announcements.report(error)
-        return 0
-
-    def _announce(self, model: type[models.Model], instance: Any, using: str) -> None:
-        found = host()
-        if issubclass(model, found.run):
-            announcements.gather(instance, using=using)
-        for lookup, field in ((found.workspace.name, found.workspace), (found.path_lookup, found.workflow)):
-            if issubclass(model, field.related_model):
-                key = getattr(instance, field.target_field.attname)
-                announcements.gather_scope(Scope(ROWS, lookup, key), using=using)
 
 
 def targets() -> dict[str, dict[str, Any]]:
@@ -91,42 +46,45 @@ def _target(field: Any) -> dict[str, Any]:
 _TO: Final = targets()
 
 
+class UtcDay(models.Func):
+    """The day of a moment, in UTC whatever the session's zone, so that PostgreSQL can store it with the row."""
+
+    template = "(%(expressions)s AT TIME ZONE 'UTC')::date"
+    output_field = models.DateField()
+
+
 class WorkspaceRecentWorkflow(models.Model):
     """The latest use of one workflow in one workspace, by one user (``uid``) or by anybody (``uid = ''``).
 
-    No foreign key has a database constraint, and none cascades: a host's delete must never fail or wait because of
-    this table. It is announced, and the next flush removes the row or puts the next newest run in its place. Until
-    then a row may name what is gone: ``select_related()`` leaves it out, since it joins.
+    Only a flush and a backfill write it. No foreign key has a database constraint, and none cascades: a host's delete
+    must never fail or wait because of this table, and a row that anybody else deletes would leave no change behind. A
+    row may name what is gone until the next flush. ``select_related()`` leaves such a row out, since it joins.
     """
 
     id = models.BigAutoField(primary_key=True)
     workspace = models.ForeignKey(
-        **_TO["workspace"], on_delete=announce_deletion, db_constraint=False, db_index=False, related_name="+"
+        **_TO["workspace"], on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
     uid = models.TextField(help_text="The user's key as text; empty for the whole workspace.")
     published_run = models.ForeignKey(
-        **_TO["published_run"], on_delete=announce_deletion, db_constraint=False, related_name="+"
+        **_TO["published_run"], on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
     last_used_at = models.DateTimeField()
-    last_run = models.ForeignKey(**_TO["last_run"], on_delete=announce_deletion, db_constraint=False, related_name="+")
+    # Indexed: a flush asks which rows name a changed run.
+    last_run = models.ForeignKey(**_TO["last_run"], on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    day = models.GeneratedField(
+        expression=UtcDay(models.F("last_used_at")), output_field=models.DateField(), db_persist=True
+    )
 
     class Meta:
         verbose_name = "recent workflow"
         constraints = [
-            # A flush's look at each key's row is answered by this index alone, thanks to INCLUDE.
-            models.UniqueConstraint(
-                fields=["workspace", "uid", "published_run"],
-                include=["last_used_at", "last_run", "id"],
-                name="recent_workflow_key",
-            ),
+            models.UniqueConstraint(fields=["workspace", "uid", "published_run"], name="recent_workflow_key"),
         ]
         indexes = [
-            # The read, answered by this index alone: its order is the read's order, and INCLUDE has the other columns.
-            models.Index(
-                fields=["workspace", "uid", "-last_used_at", "-last_run"],
-                include=["published_run", "id"],
-                name="recent_workflow_read",
-            ),
+            # The read walks the newest days and sorts within them. The exact moment is in no index, so that saving a
+            # run again updates its row in place (HOT).
+            models.Index(fields=["workspace", "uid", "-day"], name="recent_workflow_read"),
         ]
 
     def __str__(self) -> str:
@@ -134,12 +92,38 @@ class WorkspaceRecentWorkflow(models.Model):
         return f"workflow {self.published_run_id} by {whose} in workspace {self.workspace_id}"
 
 
-class Bookmark(models.Model):
-    """How far the sweep and the audit have come, so that a restart goes on where they were."""
+class Shard(models.Model):
+    """A part of the table that one flush writes at a time. Its row is the lock, and keeps what flushes tell."""
 
-    name = models.CharField(max_length=20, primary_key=True)
-    position = models.JSONField(help_text="Where to go on; keys as text.")
-    moved_at = models.DateTimeField(auto_now=True)
+    number = models.PositiveSmallIntegerField(primary_key=True)
+    counters = models.JSONField(default=dict, help_text="Counters and histograms: see telemetry.")
+    flushed_at = models.DateTimeField(null=True, help_text="When a flush last committed a slice.")
+    due_at = models.DateTimeField(null=True, help_text="When the next flush is due; null if none is under way.")
+    error = models.TextField(default="", help_text="The error that flushes of this shard meet; empty if they do not.")
+    failing_since = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
-        return f"{self.name} at {self.position}"
+        return f"shard {self.number}"
+
+
+class Installation(models.Model):
+    """What holds for all shards. One row."""
+
+    ONLY = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
+    shards = models.PositiveSmallIntegerField(help_text="Number of shards; flushes with another number refuse.")
+    fingerprint = models.TextField(default="", help_text="What counts, and for whom: models, path, filter, grains.")
+    watched = models.JSONField(default=dict, help_text="Tables as they were when triggers were installed.")
+    problems = models.JSONField(default=list, help_text="What the last tick found wrong with capture.")
+    rescan_after = models.BigIntegerField(
+        null=True, help_text="A transaction id. Once all before it have ended, every workspace is looked at again."
+    )
+    rescan_reason = models.TextField(default="")
+    ticked_at = models.DateTimeField(null=True, help_text="Heartbeat: the last tick.")
+    audited_at = models.DateTimeField(null=True, help_text="Heartbeat: the last step of the audit.")
+    audit_after = models.TextField(null=True, help_text="The workspace after which the audit goes on.")  # noqa: DJ001
+    audit_failures = models.JSONField(default=list, help_text="Ranges that the audit could not compare.")
+
+    def __str__(self) -> str:
+        return f"{self.shards} shards"

@@ -14,13 +14,15 @@ A host with an app of its own::
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from django.conf import settings as django_settings
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from workflows_tasks import conf
+
+QUORUM: Final = "quorum"
 
 
 def configure(app: Celery) -> None:
@@ -29,15 +31,28 @@ def configure(app: Celery) -> None:
     The host's default queue is kept among the queues, so that a worker started without ``-Q`` still consumes it.
     """
     present = app.amqp.Queues(app.conf.task_queues)  # as Celery itself would make them, with all their arguments
-    app.conf.task_queues = [*present.values(), *(queue for queue in queues() if queue.name not in present)]
+    app.conf.task_queues = [*present.values(), *(queue for queue in queues(app) if queue.name not in present)]
     app.conf.task_routes = [*_as_list(app.conf.task_routes), routes()]
     app.conf.beat_schedule = {**beat_schedule(), **(app.conf.beat_schedule or {})}
 
 
-def queues() -> list[Queue]:
-    """The live queue and the backfill queue."""
+def queues(app: Celery) -> list[Queue]:
+    """The live queue and the backfill queue, of the type that the host's default queue has.
+
+    A quorum queue gets a topic exchange of its own: RabbitMQ delays messages on their way to such a queue only.
+    """
     settings = conf.settings()
-    return [Queue(name, routing_key=name) for name in (settings.queue, settings.backfill_queue)]
+    names = (settings.queue, settings.backfill_queue)
+    if app.conf.get("task_default_queue_type") != QUORUM:
+        return [Queue(name, routing_key=name) for name in names]
+    arguments = {"x-queue-type": QUORUM}
+    return [Queue(n, Exchange(n, type="topic"), routing_key=n, queue_arguments=arguments) for n in names]
+
+
+def delays_in_whole_seconds(app: Celery) -> bool:
+    """Whether the live queue is one to which RabbitMQ delays messages itself, by whole seconds."""
+    queue = app.amqp.queues.get(conf.settings().queue)
+    return queue is not None and (queue.queue_arguments or {}).get("x-queue-type") == QUORUM
 
 
 def routes() -> dict[str, dict[str, str]]:
@@ -50,21 +65,25 @@ def routes() -> dict[str, dict[str, str]]:
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
-    """Beat entries. Each expires when the next is due: after an outage one look is enough, not a pile of them."""
+    """Beat entries. Each message expires, so that an outage leaves no pile of them."""
     settings = conf.settings()
     periods_s = {
-        "rescue": settings.rescue_period_s,
-        "sweep": settings.sweep_period_s,
+        "tick": settings.tick_period_s,
         "audit": settings.audit_step_s,
     }
     return {
         f"recent-workflows-{name}": {
             "task": f"workflows_tasks.tasks.{name}",
             "schedule": period_s,
-            "options": {"queue": settings.queue, "expires": period_s},
+            "options": {"queue": settings.queue, "expires": expires_s(period_s)},
         }
         for name, period_s in periods_s.items()
     } | (_backfill_schedule(settings) if _has_backfill() else {})
+
+
+def expires_s(period_s: float) -> float:
+    """Seconds until a periodic message expires: several periods, for a busy worker comes to it late."""
+    return 5 * period_s
 
 
 def _backfill_schedule(settings: conf.Settings) -> dict[str, dict[str, Any]]:
@@ -73,7 +92,7 @@ def _backfill_schedule(settings: conf.Settings) -> dict[str, dict[str, Any]]:
     entry = {
         "task": "backfill.tasks.tick",
         "schedule": settings.backfill_tick_s,
-        "options": {"queue": settings.queue, "expires": settings.backfill_tick_s},
+        "options": {"queue": settings.queue, "expires": expires_s(settings.backfill_tick_s)},
     }
     return {"recent-workflows-backfill": entry}
 

@@ -1,36 +1,63 @@
-"""What Celery runs. Thin: the work is in ``flush``.
+"""What Celery runs. Thin: the work is in ``projection``, ``tick`` and ``comparison``.
 
-Arguments are ints, so any serializer a host accepts will do. No task keeps anything in its process.
+Arguments are ints, so any serializer that a host accepts will do. No task waits for another, and none sleeps.
 """
 
 from __future__ import annotations
 
-from celery import shared_task
+from typing import TYPE_CHECKING, Any
 
-from workflows_tasks import conf, repair
-from workflows_tasks import flush as flushing
+from celery import Task, shared_task
+
+from workflows_tasks import conf, queues
+from workflows_tasks import tick as ticking
+from workflows_tasks.capture import nudge
+from workflows_tasks.comparison import audit as auditing
+from workflows_tasks.errors import WrongShards
+from workflows_tasks.projection import flush as flushing
+
+if TYPE_CHECKING:  # an older Celery's class takes no parameter
+    BaseTask = Task[Any, Any]
+else:
+    BaseTask = Task
+
+
+class _Periodic(BaseTask):
+    """A task that beat sends: its messages expire, also with a scheduler that drops beat's own ``expires``."""
+
+    abstract = True
+
+    @property
+    def expires(self) -> float:  # type: ignore[override]  # as late as the settings are read
+        settings = conf.settings()
+        periods_s = {"tick": settings.tick_period_s, "audit": settings.audit_step_s}
+        return queues.expires_s(periods_s[self.name.rpartition(".")[2]])
 
 
 @shared_task(ignore_result=True, acks_late=True)
-def flush(shard: int) -> None:
-    """Write what is pending in one shard. Sent at most once per shard and window; a duplicate finds nothing to do."""
-    flushing.flush(shard)
+def flush(shard: int, nudge_failures: int = 0) -> None:
+    """Write what waits in one shard, and send the next message. One too many finds nothing, or the shard busy.
+
+    Args:
+        nudge_failures: failures of the process that sent it, to be counted.
+    """
+    try:
+        done = flushing.flush(shard, nudge_failures=nudge_failures)
+    except (*flushing.DB_ERRORS, WrongShards):
+        return  # told in one line, and shown by health; the tick sends the next message
+    if not done.is_busy:  # whoever holds the shard goes on until it finds nothing
+        nudge.follow(shard, changes=done.changes, more=done.more)
+        if not done.changes and flushing.has_changes(shard):  # committed between the last look and the marker's end
+            nudge.nudge(shard)
 
 
-@shared_task(ignore_result=True)
-def rescue() -> None:
-    """On beat: flush messages that were lost and claims whose worker is gone."""
-    for shard in range(conf.settings().shards):
-        flushing.rescue(shard)
+@shared_task(base=_Periodic, ignore_result=True)
+def tick() -> None:
+    """On beat: changes that no flush is due for, and whether everything is still captured."""
+    ticking.tick()
 
 
-@shared_task(ignore_result=True)
-def sweep() -> None:
-    """On beat: changes whose announcement was lost."""
-    repair.sweep()
-
-
-@shared_task(ignore_result=True)
-def audit() -> None:
+@shared_task(base=_Periodic, ignore_result=True)
+def audit() -> Any:
     """On beat: the next step of comparing every key with the runs."""
-    repair.audit()
+    auditing.step()

@@ -1,14 +1,30 @@
-"""What the commands have in common: actions with arguments of their own, ``--json``, errors that say the fix."""
+"""What the commands have in common: actions with arguments of their own, ``--json``, bounded output, errors that say
+the fix instead of a traceback."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
+import click
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError
 
 from workflows_tasks.errors import RecentWorkflowsError
+from workflows_tasks.monitoring.health import database_problem
+from workflows_tasks.monitoring.telemetry import printable
+
+SHOWN: Final = 20
+"""Rows that are printed unless all are asked for."""
+
+INTERRUPTED: Final = 130
+CLOSED_PIPE: Final = 141
+"""Exit status of a program that a closed pipe ended, as a shell has it."""
 
 
 class ActionCommand(BaseCommand):
@@ -21,9 +37,50 @@ class ActionCommand(BaseCommand):
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         try:
-            getattr(self, f"_{action}")(**options)
+            try:
+                getattr(self, f"_{action}")(**options)
+            finally:
+                self.stdout.flush()  # here, where a closed pipe can still be caught
         except RecentWorkflowsError as error:
             raise CommandError(str(error)) from error
+        except (DatabaseError, InterfaceError) as error:
+            raise CommandError(database_problem(error)) from error
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            _leave_pipe()
 
     def print_json(self, found: Any) -> None:
         self.stdout.write(json.dumps(found, indent=2))
+
+    def print_table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Print columns of cells; None is a dash."""
+        lines = [tuple("-" if cell is None else printable(str(cell)) for cell in row) for row in rows]
+        widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+        for number, line in enumerate([tuple(columns), *lines]):
+            text = "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            self.stdout.write(self.style.MIGRATE_HEADING(text) if number == 0 else text)
+
+    def print_wrong(self, line: str) -> None:
+        self.stdout.write(self.style.ERROR(printable(line)))
+
+    def print_more(self, total: int, shown: int) -> None:
+        """Say what a bounded table left out."""
+        if total > shown:
+            self.stdout.write(f"… and {total - shown:,} more; --all prints all")
+
+    @contextmanager
+    def bar(self, length: int, *, quiet: bool, label: str) -> Iterator[Callable[[int], None]]:
+        """A progress bar with rate and ETA on a terminal; nothing where output is read by a machine."""
+        if quiet or not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        with click.progressbar(length=length, label=label, show_pos=True, file=sys.stderr) as progress:
+            yield progress.update
+
+
+def _leave_pipe() -> None:
+    """Nobody reads any more. What is still buffered goes nowhere, or Python would complain at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(CLOSED_PIPE)

@@ -1,15 +1,16 @@
 """The table, with foreign keys to whatever models the host's settings name.
 
 Like ``AUTH_USER_MODEL``, the targets come from the settings when the migration is loaded. Unlike it, the host's models
-need not be in their app's first migration: each dependency is the very migration that creates the model.
+need not be in their app's first migration: each dependency is the very migration that creates the model, which may be
+renamed before or after.
 """
 
 from __future__ import annotations
 
 from django.db import migrations, models
 
-from workflows_tasks.migrations._host import creating_migrations
-from workflows_tasks.models import announce_deletion, targets
+from workflows_tasks.migrations._host import CreateModelOfHost, creating_migrations
+from workflows_tasks.models import UtcDay, targets
 
 TO = targets()
 
@@ -20,7 +21,7 @@ class Migration(migrations.Migration):
     dependencies = creating_migrations(TO.values())
 
     operations = [
-        migrations.CreateModel(
+        CreateModelOfHost(
             name="WorkspaceRecentWorkflow",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
@@ -29,7 +30,7 @@ class Migration(migrations.Migration):
                 (
                     "last_run",
                     models.ForeignKey(
-                        **TO["last_run"], db_constraint=False, on_delete=announce_deletion, related_name="+"
+                        **TO["last_run"], db_constraint=False, on_delete=models.DO_NOTHING, related_name="+"
                     ),
                 ),
                 (
@@ -37,7 +38,8 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         **TO["published_run"],
                         db_constraint=False,
-                        on_delete=announce_deletion,
+                        db_index=False,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                     ),
                 ),
@@ -47,35 +49,92 @@ class Migration(migrations.Migration):
                         **TO["workspace"],
                         db_constraint=False,
                         db_index=False,
-                        on_delete=announce_deletion,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
+                    ),
+                ),
+                (
+                    "day",
+                    models.GeneratedField(
+                        db_persist=True,
+                        expression=UtcDay(models.F("last_used_at")),
+                        output_field=models.DateField(),
                     ),
                 ),
             ],
             options={
                 "verbose_name": "recent workflow",
-                "indexes": [
-                    models.Index(
-                        fields=["workspace", "uid", "-last_used_at", "-last_run"],
-                        include=["published_run", "id"],
-                        name="recent_workflow_read",
-                    )
-                ],
+                "indexes": [models.Index(fields=["workspace", "uid", "-day"], name="recent_workflow_read")],
                 "constraints": [
-                    models.UniqueConstraint(
-                        fields=("workspace", "uid", "published_run"),
-                        include=("last_used_at", "last_run", "id"),
-                        name="recent_workflow_key",
-                    )
+                    models.UniqueConstraint(fields=("workspace", "uid", "published_run"), name="recent_workflow_key")
                 ],
             },
         ),
         migrations.CreateModel(
-            name="Bookmark",
+            name="Shard",
             fields=[
-                ("name", models.CharField(max_length=20, primary_key=True, serialize=False)),
-                ("position", models.JSONField(help_text="Where to go on; keys as text.")),
-                ("moved_at", models.DateTimeField(auto_now=True)),
+                ("number", models.PositiveSmallIntegerField(primary_key=True, serialize=False)),
+                ("counters", models.JSONField(default=dict, help_text="Counters and histograms: see telemetry.")),
+                ("flushed_at", models.DateTimeField(help_text="When a flush last committed a slice.", null=True)),
+                (
+                    "due_at",
+                    models.DateTimeField(help_text="When the next flush is due; null if none is under way.", null=True),
+                ),
+                (
+                    "error",
+                    models.TextField(
+                        default="", help_text="The error that flushes of this shard meet; empty if they do not."
+                    ),
+                ),
+                ("failing_since", models.DateTimeField(null=True)),
             ],
+        ),
+        migrations.CreateModel(
+            name="Installation",
+            fields=[
+                ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                (
+                    "shards",
+                    models.PositiveSmallIntegerField(help_text="Number of shards; flushes with another number refuse."),
+                ),
+                (
+                    "fingerprint",
+                    models.TextField(default="", help_text="What counts, and for whom: models, path, filter, grains."),
+                ),
+                (
+                    "watched",
+                    models.JSONField(default=dict, help_text="Tables as they were when triggers were installed."),
+                ),
+                (
+                    "problems",
+                    models.JSONField(default=list, help_text="What the last tick found wrong with capture."),
+                ),
+                (
+                    "rescan_after",
+                    models.BigIntegerField(
+                        help_text=(
+                            "A transaction id. Once all before it have ended, every workspace is looked at again."
+                        ),
+                        null=True,
+                    ),
+                ),
+                ("rescan_reason", models.TextField(default="")),
+                ("ticked_at", models.DateTimeField(help_text="Heartbeat: the last tick.", null=True)),
+                ("audited_at", models.DateTimeField(help_text="Heartbeat: the last step of the audit.", null=True)),
+                (
+                    "audit_after",
+                    models.TextField(help_text="The workspace after which the audit goes on.", null=True),
+                ),
+                (
+                    "audit_failures",
+                    models.JSONField(default=list, help_text="Ranges that the audit could not compare."),
+                ),
+            ],
+        ),
+        # Room on each page, so that a row's new version stays beside its old one (HOT).
+        migrations.RunSQL(
+            "ALTER TABLE workflows_tasks_workspacerecentworkflow SET (fillfactor = 80);"
+            "ALTER TABLE workflows_tasks_shard SET (fillfactor = 10)",
+            migrations.RunSQL.noop,
         ),
     ]

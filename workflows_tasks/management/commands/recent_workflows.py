@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Sequence
+from math import isinf
 from typing import Any, Final
 
-import click
+from django.core.management.base import CommandError
 
-from workflows_tasks import health, operations, repair, truth
-from workflows_tasks.events import printable
-from workflows_tasks.management.actions import ActionCommand
+from workflows_tasks import history, reads
+from workflows_tasks.capture import installation, triggers
+from workflows_tasks.capture.installation import Problem
+from workflows_tasks.comparison.verify import Part
+from workflows_tasks.host import host
+from workflows_tasks.management.actions import SHOWN, ActionCommand
+from workflows_tasks.management.verified import STATES, Verified
+from workflows_tasks.models import CHANGES
+from workflows_tasks.monitoring import health, telemetry
+from workflows_tasks.monitoring.status import Status, age, ago, counted, names, status
+from workflows_tasks.monitoring.telemetry import printable
+from workflows_tasks.projection import changes, flush
+from workflows_tasks.projection.sql import Range, rows
 
-OLDEST: Final = "how long an id may wait; twice CLAIM_LEASE_S + RESCUE_PERIOD_S by default"
+COLUMNS: Final = ("workspace", "uid", "workflow", "state", "kind", "stored_used_at", "stored_run", "used_at", "run")
+OLDEST: Final = "how long a change may wait; 5 * FLUSH_WINDOW_S or 3 * TICK_PERIOD_S by default, whichever is more"
+VERIFY: Final = (
+    "Compare the table with the runs. Exit status 0: they agree; 1: they differ, or a part could not be compared; "
+    "2: they agree, except what waits or is in quarantine."
+)
+WISHES: Final = {
+    "install": "make what is missing or outdated",
+    "off": "capture nothing from now on; locks no table",
+    "remove": "drop triggers and functions; the log stays",
+    "sql": "print the statements of an installation",
+}
 
 
 class Command(ActionCommand):
@@ -22,148 +44,205 @@ class Command(ActionCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        self.add_action(actions, "status", "What is pending, claimed and set aside; rows, lag and counters.")
-        drain = self.add_action(actions, "drain", "Flush all that is pending now, without waiting for a worker.")
-        drain.add_argument("--retry", action="store_true", help="also take up the runs that were set aside")
-        explain = self.add_action(actions, "explain", "One home page: each stored row beside the truth.")
+        self.add_action(actions, "status", "What waits in each shard, rows, lag, heartbeats, counters.")
+        look = self.add_action(actions, "health", "Is everything all right, and if not, why? Exit status 1 at a FAIL.")
+        look.add_argument("--oldest", metavar="SECONDS", type=float, dest="limit_s", help=OLDEST)
+        push = self.add_action(actions, "flush", "Flush all that waits now, without a worker.")
+        push.add_argument("--retry", action="store_true", help="also the changes in quarantine")
+        verify = self.add_action(actions, "verify", VERIFY)
+        among = "only workspaces with keys from A to B, either may be left out; A..B where keys have dashes"
+        verify.add_argument("--workspaces", metavar="A-B", help=among)
+        verify.add_argument("--repair", action="store_true", help="put right what differs, through a flush")
+        explain = self.add_action(actions, "explain", "A page: each row beside the truth. Exit status as of verify.")
         explain.add_argument("workspace", help="the workspace's key")
         explain.add_argument("user", nargs="?", help="the user's key; the whole workspace if left out")
-        self.add_action(actions, "sweep", "Look for lost announcements now; what is found is announced.")
-        verify = self.add_action(actions, "verify", "Compare the table with the runs. Exit status 1 if they differ.")
-        verify.add_argument(
-            "--workspaces",
-            metavar="A-B",
-            help="only workspaces with keys from A to B, either may be left out; A..B where keys have dashes",
-        )
-        verify.add_argument("--repair", action="store_true", help="put right what differs, through the flush")
-        well = self.add_action(
-            actions, "health", "Database, Redis, and whether what waits is flushed. Exit status 1 if not."
-        )
-        well.add_argument("--oldest", metavar="SECONDS", type=float, dest="oldest_s", help=OLDEST)
-        actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
+        for each in (verify, explain):
+            each.add_argument("--all", action="store_true", dest="everything", help=f"more rows than the first {SHOWN}")
+        capture = self.add_action(actions, "triggers", "What captures writes. Exit status 1 if something is wrong.")
+        wishes = capture.add_mutually_exclusive_group()
+        for name, help_text in WISHES.items():
+            wishes.add_argument(f"--{name}", dest="wish", action="store_const", const=name, help=help_text)
+        self.add_action(actions, "metrics", "All metrics in Prometheus' text format (needs the prometheus extra).")
 
     def _status(self, **options: Any) -> None:
-        status = operations.status()
-        found = status.as_json()
+        now = status()
         if options["json"]:
-            self.print_json(found)
+            self.print_json(now.as_json())
             return
-        lines: list[tuple[str, ...]] = [
-            ("shard", "pending", "oldest", "message", "claims", "oldest", "aside", "flushes", "last flush")
-        ]
-        lines += [
-            (
-                str(shard.shard),
-                f"{shard.pending:,}",
-                _age(shard.oldest_pending_s),
-                "sent" if shard.scheduled else "-",
-                str(shard.claims),
-                _age(shard.oldest_claim_s),
-                str(shard.aside),
-                f"{shard.stats.get('flushes', 0):,.0f}",
-                _ago(shard.last_flush_s),
-            )
-            for shard in status.shards
-        ]
-        self._print_table(lines)
-        about = "about " if status.rows_are_estimated else ""
-        self.stdout.write(f"\nrows: {about}{status.rows:,}")
-        self.stdout.write(f"commit to visible: p50 {_age(status.visible_p50_s)}, p99 {_age(status.visible_p99_s)}")
-        counters = ", ".join(f"{name} {value:,.0f}" for name, value in found["counters"].items() if value)
-        self.stdout.write(f"so far: {counters or 'nothing'}")
-        for shard, run, why in operations.aside():
-            self.stdout.write(self.style.ERROR(f"set aside: run {printable(run)} of shard {shard}: {printable(why)}"))
+        self.print_table(
+            ("shard", "pending", "scopes", "oldest", "quarantined", "last flush", "next", "slices", "failing for"),
+            [
+                (
+                    shard.shard, f"{shard.pending:,}", f"{shard.scopes:,}", age(shard.oldest_s), shard.quarantined,
+                    ago(shard.flushed_s), _due(shard.due_in_s), f"{shard.counters.get('slices', 0):,.0f}",
+                    age(shard.failing_s) if shard.is_failing else None,
+                )
+                for shard in now.shards
+            ],
+        )  # fmt: skip
+        self._print_figures(now)
+        for error, shards in now.failing.items():
+            self.print_wrong(f"flushes of {names(shards)} fail: {error}")
+        for problem in now.capture_problems:
+            self.print_wrong(f"capture: {problem}")
+        for failure in now.audit_failures[:SHOWN]:
+            self.print_wrong(f"not compared: {failure}")
+        for refused in now.quarantined:
+            what = f"run {refused.run}" if refused.run is not None else f"scope {refused.scope}"
+            where = f"{what} of workspace {refused.workspace}, tried {counted(refused.tries, 'time')}"
+            self.print_wrong(f"quarantined: {where}: {refused.error}")
+        if now.in_quarantine > len(now.quarantined):
+            self.stdout.write(f"… and {now.in_quarantine - len(now.quarantined):,} more in quarantine")
 
-    def _drain(self, **options: Any) -> None:
-        retried = operations.retry_aside() if options["retry"] else 0
-        with self._bar(operations.pending(), quiet=options["json"]) as progress:
-            done = operations.drain(progress)
-        if options["json"]:
-            self.print_json({"runs": done.runs, "rows": done.rows, "retried": retried})
-        else:
-            again = f", {retried:,} of them set aside before" if retried else ""
-            self.stdout.write(f"flushed {done.runs:,} runs{again}; {done.rows:,} rows changed; nothing is pending")
-
-    def _explain(self, **options: Any) -> None:
-        rows = [explained.as_json() for explained in operations.explain(options["workspace"], options["user"])]
-        if options["json"]:
-            self.print_json(rows)
-        elif not rows:
-            self.stdout.write("no workflow was used there, and none is stored")
-        else:
-            columns = ("workflow", "verdict", "stored_used_at", "stored_run", "used_at", "run", "waiting")
-            lines = [tuple(str(row[column] or "-") for column in columns) for row in rows]
-            self._print_table([tuple(column.replace("_", " ") for column in columns), *lines])
-        if any(row["verdict"] != "agrees" and not row["waiting"] for row in rows):
-            sys.exit(1)
-
-    def _sweep(self, **options: Any) -> None:
-        healed = repair.sweep()
-        if options["json"]:
-            self.print_json({"healed": healed})
-        else:
-            self.stdout.write(f"{healed:,} runs had been lost and are announced now")
-
-    def _verify(self, **options: Any) -> None:
-        workspaces = operations.workspaces(options["workspaces"])
-        found: list[dict[str, Any]] = []
-        with self._bar(truth.runs_of(workspaces), quiet=options["json"], label="verifying") as progress:
-            for checked in repair.check(workspaces):
-                found += [row.as_json() for row in checked.drift]
-                if options["repair"]:
-                    operations.repair_now(checked.drift)
-                progress(checked.runs)
-        if options["json"]:
-            self.print_json({"drift": found, "repaired": options["repair"]})
-        else:
-            self._print_drift(found, repaired=options["repair"])
-        if found:
-            sys.exit(1)
-
-    def _print_drift(self, found: list[dict[str, Any]], *, repaired: bool) -> None:
-        if found:
-            columns = ("verdict", "workspace", "uid", "workflow", "stored_used_at", "stored_run", "used_at", "run")
-            self._print_table(
-                [columns, *(tuple(str(row[c]) if row[c] is not None else "-" for c in columns) for row in found)]
-            )
-        ending = "repaired" if repaired else "run again with --repair to put them right"
-        self.stdout.write(f"{len(found):,} differences; {ending}" if found else "table and runs agree")
+    def _print_figures(self, now: Status) -> None:
+        self.stdout.write(f"\nrows: {'about ' if now.rows_are_estimated else ''}{now.rows:,}")
+        visible = f"p50 {age(now.visible_s(0.50))}, p99 {age(now.visible_s(0.99))} so far"
+        if now.visible_is_past:
+            visible = f"the oldest change has waited {age(now.oldest_s)}, longer than 99 % of all before it"
+        self.stdout.write(f"commit to visible: {visible}")
+        self.stdout.write(f"last tick: {ago(now.tick_s)}; last step of the audit: {ago(now.audit_s)}")
+        if now.rescan:
+            self.stdout.write(f"every workspace will be looked at again: {printable(now.rescan)}")
+        numbers = [f"{name} {now.counters[name]:,.0f}" for name in telemetry.COUNTERS if now.counters.get(name)]
+        self.stdout.write(f"so far: {', '.join(numbers) or 'nothing'}")
 
     def _health(self, **options: Any) -> None:
-        found = list(health.look(options["oldest_s"]))
+        found = list(health.look(options["limit_s"]))
         if options["json"]:
             self.print_json([finding.as_json() for finding in found])
         else:
+            style: dict[str, Callable[[str], str]] = {health.WARN: self.style.WARNING, health.FAIL: self.style.ERROR}
             for finding in found:
-                state = "well    " if finding.well else self.style.ERROR("NOT WELL")
-                self.stdout.write(f"{state}  {finding.part}: {finding.seen}")
-        if not all(finding.well for finding in found):
+                state = style.get(finding.state, str)(finding.state.ljust(4))
+                self.stdout.write(f"{state}  {finding.part}: {finding.why}")
+        if any(finding.state == health.FAIL for finding in found):
             sys.exit(1)
 
-    def _metrics(self, **_: Any) -> None:
-        from workflows_tasks import prometheus
+    def _flush(self, **options: Any) -> None:
+        retried = changes.retry_quarantined() if options["retry"] else 0
+        waiting = sum(shard.pending for shard in changes.status())
+        with self.bar(waiting, quiet=options["json"], label="flushing") as progress:
+            done = flush.flush_all(progress)
+        if options["json"]:
+            self.print_json({"changes": done.changes, "rows": done.rows, "retried": retried})
+        elif not waiting:
+            self.stdout.write("nothing is pending")
+        else:
+            again = f" ({retried:,} from quarantine)" if retried else ""
+            rows_written = f"{counted(done.rows, 'row')} written"
+            self.stdout.write(f"flushed {counted(done.changes, 'change')}{again}; {rows_written}; nothing is pending")
 
-        self.stdout.write(prometheus.exposition())
+    def _verify(self, **options: Any) -> None:
+        among, repair = history.parse_range(options["workspaces"]), options["repair"]
+        seen = Verified(None if options["everything"] else SHOWN, repaired=repair)
+        length = history.runs_of(among) if options["workspaces"] else history.estimated_runs()
+        with self.bar(length, quiet=options["json"], label="verifying") as progress:
+            for part in history.parts(among):
+                seen.add(part)
+                if repair:
+                    history.repair_now(part.differences)
+                progress(part.runs)
+        if options["json"]:
+            self.print_json(seen.as_json())
+        else:
+            for sentence in seen.sentences():
+                self.stdout.write(sentence)
+            for failure in seen.failures[:SHOWN]:
+                self.print_wrong(f"not compared: {failure}")
+            self.print_more(len(seen.failures), SHOWN)
+            self._print_differences(seen.first, sum(seen.counts.values()), COLUMNS)
+        if seen.exit_status:
+            sys.exit(seen.exit_status)
 
-    def _print_table(self, lines: list[tuple[str, ...]]) -> None:
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for number, line in enumerate(lines):
-            text = "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            self.stdout.write(self.style.MIGRATE_HEADING(text) if number == 0 else text)
+    def _explain(self, **options: Any) -> None:
+        workspace = history.workspace_text(options["workspace"])
+        ((uid,),) = rows("SELECT " + reads._uid_sql(reads.page_of(options["workspace"], options["user"])[1]))
+        page = history.compare(Range(first=workspace, last=workspace), uid=uid, all_rows=True)
+        shown = page if options["everything"] else page[:SHOWN]
+        seen, counts = Verified(0), Counter(each.state for each in page)
+        seen.add(Part(None, 0, page, ""))
+        if options["json"]:
+            found = {state: counts[state] for state in STATES}
+            self.print_json({**found, "rows": [each.as_json() for each in shown]})
+        elif not page:
+            self.stdout.write("no workflow was used there, and none is stored")
+        else:
+            states = ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+            self.stdout.write(f"{counted(len(page), 'workflow')}: {states}")
+            self._print_differences(shown, len(page), COLUMNS[2:])
+        if seen.exit_status:
+            sys.exit(seen.exit_status)
 
-    @contextmanager
-    def _bar(self, length: int, *, quiet: bool, label: str = "flushing") -> Iterator[Callable[[int], None]]:
-        """A progress bar with rate and ETA on a terminal; nothing where output is read by a machine."""
-        if quiet:
-            yield lambda _: None
+    def _print_differences(self, shown: Sequence[history.Difference], total: int, columns: Sequence[str]) -> None:
+        if shown:
+            lines = [[each.as_json()[column] for column in columns] for each in shown]
+            self.print_table([column.replace("_", " ") for column in columns], lines)
+            self.print_more(total, len(shown))
+
+    def _triggers(self, **options: Any) -> None:
+        wish, quiet = options["wish"], options["json"]
+        failed: list[Problem] = []
+        if wish == "sql":
+            statements = installation.statements()
+            self.print_json(statements) if quiet else self.stdout.write(";\n\n".join([*statements, ""]))
             return
-        with click.progressbar(length=length, label=label, show_pos=True, file=sys.stderr) as bar:
-            yield bar.update
+        if wish == "off":
+            installation.turn_off()
+        elif wish:
+            work = installation.install if wish == "install" else installation.remove
+            failed = work((lambda _: None) if quiet else self._tell)
+        if wish in {"off", "remove"}:
+            if not quiet:
+                self.stdout.write(f"nothing is captured any more; to turn it on again, run: {installation.COMMAND}")
+            self._end(failed, quiet=quiet)
+        else:  # of a table that could not be locked, whom it waited for
+            named = {problem.table for problem in failed}
+            wrong = [*failed, *(each for each in installation.problems() if each.table not in named)]
+            if not quiet:
+                self._print_tables({problem.table for problem in wrong})
+            self._end(wrong, quiet=quiet)
+
+    def _print_tables(self, wrong: set[str]) -> None:
+        """Each table of the host's that is watched. Without the log none is captured."""
+        lines = []
+        for table in triggers.tables(host()):
+            parts = [*(["runs"] if table.run else []), *(f"scope {scope.lookup}" for scope in table.scopes)]
+            lines.append((table.name, ", ".join(parts), "WRONG" if {table.name, CHANGES} & wrong else "ok"))
+        self.print_table(("table", "captures", "state"), lines)
+
+    def _end(self, problems: Sequence[Problem], *, quiet: bool) -> None:
+        if quiet:
+            self.print_json({"problems": [str(problem) for problem in problems]})
+        else:
+            for problem in problems:
+                self.print_wrong(str(problem))
+        if problems:
+            sys.exit(1)
+
+    def _tell(self, line: str) -> None:
+        self.stdout.write(printable(line))
+        self.stdout.flush()  # whoever waits for a lock wants to know for whom now
+
+    def _metrics(self, **options: Any) -> None:
+        try:
+            from workflows_tasks.monitoring import prometheus
+        except ImportError as error:
+            raise CommandError("Needs the extra: pip install 'django-recent-workflows[prometheus]'.") from error
+        if options["json"]:
+            samples = [sample for family in prometheus.registry().collect() for sample in family.samples]
+            # JSON has no infinity, the age of what never was.
+            values = [None if isinf(each.value) else float(each.value) for each in samples]
+            self.print_json(
+                [
+                    {"name": each.name, "labels": each.labels, "value": value}
+                    for each, value in zip(samples, values, strict=True)
+                ]
+            )
+        else:
+            self.stdout.write(prometheus.exposition())
 
 
-def _age(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds:,.1f} s"
-
-
-def _ago(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds:,.0f} s ago"
+def _due(due_in_s: float | None) -> str | None:
+    if due_in_s is None:
+        return None
+    return f"in {age(due_in_s)}" if due_in_s >= 0 else f"{age(-due_in_s)} overdue"

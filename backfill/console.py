@@ -1,0 +1,103 @@
+"""Plans and progress as lines of text, for an operator's terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+from backfill import ranges, states
+from backfill.planner import Plan
+from backfill.progress import Phase, Progress
+from backfill.states import BackfillStatus
+
+BAR: Final = 30
+SHOWN: Final = 20
+
+PLAN_COLUMNS: Final = ("chunk", "first workspace", "past run", "last workspace", "up to run", "runs")
+
+
+def of_plan(plan: Plan) -> Iterator[str]:
+    """What ``backfill plan`` prints first."""
+    yield f"{_counted(plan.runs, 'run')} of {_counted(plan.workspaces, 'workspace')}, counted at {plan.counted_at:%Y-%m-%d %H:%M:%S}"
+    yield (
+        f"{_counted(len(plan.chunks), 'chunk')} of at most {plan.chunk_size:,} runs (the largest has {plan.largest:,}), "
+        f"{plan.concurrency} at a time; verified in {_counted(len(plan.ranges), 'range')}"
+    )
+
+
+def plan_rows(plan: Plan) -> list[tuple[Any, ...]]:
+    """Its chunks, under ``PLAN_COLUMNS``."""
+    whole = enumerate(map(ranges.joined, plan.chunks), start=1)
+    return [(n, step.first, step.after_run, step.last, step.last_run, f"{step.runs:,}") for n, step in whole]
+
+
+def of_progress(progress: Progress) -> Iterator[str]:
+    """What ``backfill status`` prints."""
+    backfill = progress.backfill
+    started = f"started by {backfill.actor} at {backfill.created_at:%Y-%m-%d %H:%M:%S}"
+    yield f"backfill {backfill.pk}: {backfill.status}, {started}"
+    yield _phase("filled", progress.fill)
+    if backfill.status in {BackfillStatus.VERIFYING, BackfillStatus.SUCCEEDED} or progress.verify.done:
+        yield _phase("verified", progress.verify)
+    yield f"  {_pace(progress)}"
+    chunks = ", ".join(f"{count:,} {status}" for status, count in (progress.phase.chunks or {}).items())
+    if chunks:
+        yield f"  chunks: {chunks}"
+    if progress.verify.drift:
+        yield f"  drift found by verifying, repaired and compared again: {progress.verify.drift:,}"
+    yield from (f"  {'waiting' if progress.waits else 'note'}: {reason}" for reason in progress.reasons)
+    for active in progress.active[:SHOWN]:
+        share = 100 * active.done / max(active.planned, 1)
+        yield f"  chunk {active.chunk} ({active.extent}): {share:.0f} % of {active.planned:,}, {active.worker}"
+    if len(progress.active) > SHOWN:
+        yield f"  … and {len(progress.active) - SHOWN:,} more chunks are worked on; --json has all"
+    for failure in progress.retrying:
+        yield f"  to be tried again: chunk {failure.chunk} ({failure.extent}): {failure.error}"
+    for failure in progress.failures:
+        runs = f"; run {', '.join(failure.runs)}" if failure.runs else ""
+        yield f"  failed: chunk {failure.chunk} ({failure.extent}{runs}): {failure.error}"
+    if backfill.error:
+        yield f"  {backfill.status}: {backfill.error}"
+
+
+def in_one_line(progress: Progress) -> tuple[str, str]:
+    """How it is, in whole percents, and why it waits: what ``--wait`` prints when it changes."""
+    backfill, filled, verified = progress.backfill, int(progress.fill.percent), int(progress.verify.percent)
+    why = f"; waiting: {'; '.join(progress.reasons)}" if progress.waits and progress.reasons else ""
+    return f"backfill {backfill.pk}: {backfill.status}, {filled} % filled, {verified} % verified", why
+
+
+def _pace(progress: Progress) -> str:
+    """How fast it goes, where it does, and what was written."""
+    backfill, written = progress.backfill, f"{progress.fill.rows:,} rows written"
+    if backfill.status in states.WORKING:
+        at_a_time = f"{backfill.current_concurrency} of {backfill.concurrency} at a time"
+        return ", ".join([*_speed(progress), at_a_time, written])
+    if backfill.finished_at:
+        return f"{written} in {duration((backfill.finished_at - backfill.created_at).total_seconds())}"
+    return written
+
+
+def _speed(progress: Progress) -> list[str]:
+    if progress.waits:
+        return []
+    if progress.runs_per_s is None or progress.eta_s is None:
+        return ["measuring"]
+    return [f"{progress.runs_per_s:,.0f} runs/s, {duration(progress.eta_s)} left"]
+
+
+def _phase(name: str, phase: Phase) -> str:
+    if not phase.planned:
+        return f"  {name:<8} nothing is planned"
+    full = BAR * phase.done // phase.planned
+    bar = "#" * full + "-" * (BAR - full)
+    return f"  {name:<8} [{bar}] {phase.percent:5.1f} %  {phase.done:,} of {phase.planned:,} runs"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

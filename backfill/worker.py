@@ -1,0 +1,191 @@
+"""What a worker does for one message: take a chunk, fill it or verify it a batch at a time, take another.
+
+It stops when its time is over, when the backfill is paused or cancelled, when live traffic needs the machine, and when
+there is nothing to take. Whatever ends it, and wherever, nothing is lost: what is committed is stored in the chunk, and
+the rest is claimed again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from math import ceil
+from typing import Any, Final
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from backfill import leases, log, models, planner, ranges, states, throttle
+from backfill.leases import Lease, LeaseLost
+from backfill.ranges import Step
+from backfill.states import BackfillStatus, Kind
+from workflows_tasks import conf, history
+from workflows_tasks.errors import RecentWorkflowsError
+
+DB_ERRORS: Final = (DatabaseError, InterfaceError)
+
+GROWTH: Final = 2.0
+"""Most that a batch grows by from one transaction to the next: a cheap one says little about the next."""
+
+FAR_OVER: Final = 5.0
+"""Times the target, past which a batch is a tenth of what it was at once."""
+
+SHRINK: Final = 10
+
+MOST_COMPARED: Final = 2_000_000
+"""Runs that one statement compares; a workspace with more is compared in parts, by its workflows."""
+
+
+class Drifts(RecentWorkflowsError):
+    """A range has drift. Its runs are in the change log; it is compared again."""
+
+
+def work(backfill_id: int) -> bool:
+    """Work on a backfill for ``BACKFILL_SLICE_S`` seconds; True if that was too short, and there is more to do.
+
+    However short or late it is, a message that gets a chunk brings it a batch further unless live traffic needs the
+    machine, and only such a message asks for another: they do not multiply, however often each is delivered.
+    """
+    until_s = time.monotonic() + conf.settings().backfill_slice_s
+    backfill = models.backfills().filter(pk=backfill_id).first()
+    if backfill is None:  # deleted since the message was sent
+        return False
+    if backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING}:
+        planner.carry_out(backfill_id)
+    while lease := leases.claim(backfill_id):
+        may_go_on = _attempt(lease, until_s)
+        is_over = time.monotonic() >= until_s
+        if is_over or not may_go_on:
+            return is_over
+    return False
+
+
+def _attempt(lease: Lease, until_s: float) -> bool:
+    """One claim of a chunk, until it is done, has failed, or is given back; True if another may be claimed."""
+    try:
+        return _Attempt(lease, until_s).carried_out()
+    except LeaseLost:
+        log.lease_lost(lease.chunk)
+        return False
+    except (*DB_ERRORS, Drifts) as error:
+        _failed(lease, error)
+        return True
+
+
+def _failed(lease: Lease, error: Exception) -> None:
+    """Store how an attempt ended. If the database does not answer, the lease expires."""
+    if isinstance(error, DB_ERRORS):
+        connections[history.database()].close_if_unusable_or_obsolete()
+    try:
+        leases.fail(lease, history.brief(error), is_its_own=_is_its_own(error))
+    except LeaseLost:
+        log.lease_lost(lease.chunk)
+    except DB_ERRORS:
+        log.unreachable(lease.chunk, error)
+        raise
+
+
+def _is_its_own(error: Exception) -> bool:
+    """The chunk's own runs are to blame, so that a part of it may go through. One of them may take too long."""
+    is_too_slow = history.sqlstate(error) == history.STATEMENT_TIMEOUT
+    return isinstance(error, Drifts) or is_too_slow or history.is_refusal(error)
+
+
+class _Attempt:
+    """Fills or verifies a chunk batch by batch."""
+
+    def __init__(self, lease: Lease, until_s: float) -> None:
+        self._lease = lease
+        self._until_s = until_s
+        self._is_over = False
+        self._left = ranges.loaded(lease.chunk.steps)
+        largest_step = max((step.runs for step in self._left), default=1)
+        self._batch = lease.backfill.batch or largest_step
+        self._throttle = throttle.Throttle()
+
+    def carried_out(self) -> bool:
+        step = self._fill if self._lease.chunk.kind == Kind.FILL else self._verify
+        while self._left:
+            waiting = self._reason_to_stop()
+            if waiting is not None:
+                leases.release(self._lease, waiting=waiting)
+                return False
+            step()
+            self._is_over = time.monotonic() >= self._until_s
+        leases.finish(self._lease, batch=self._batch)
+        return True
+
+    def _reason_to_stop(self) -> str | None:
+        """Why no other batch may begin; empty if it is for no reason of live traffic."""
+        status = models.backfills().values_list("status", flat=True).get(pk=self._lease.backfill.pk)
+        if status not in states.WORKING or self._is_over:
+            return ""
+        self._throttle = throttle.look()
+        return str(self._throttle) if self._throttle.stops else None
+
+    def _fill(self) -> None:
+        since = self._lease.backfill.since
+        batch, left = ranges.next_batch(self._left, self._batch, since)
+        started_s = time.monotonic()
+
+        def before_commit(written: int) -> None:
+            leases.commit(self._lease, left, written=written, took_s=time.monotonic() - started_s)
+
+        try:
+            written = history.fill(batch.range, since=since, limits=_limits(), before_commit=before_commit)
+        except DatabaseError as error:
+            self._batch = shrunk(batch.runs)
+            if history.sqlstate(error) != history.STATEMENT_TIMEOUT or batch.runs <= SHRINK:
+                raise
+            log.batch_too_slow(self._lease.chunk, runs=batch.runs, smaller=self._batch)
+            leases.hold(self._lease)
+            return
+        took_s = time.monotonic() - started_s
+        log.batch_filled(self._lease.chunk, runs=batch.runs, rows=written, took_s=took_s)
+        self._left = left
+        self._adapt(batch, took_s)
+
+    def _adapt(self, batch: Step, took_s: float) -> None:
+        next_batch = adapted(batch.runs, took_s, may_grow=self._throttle.may_grow)
+        # A batch that was small because its chunk ended says nothing about larger ones.
+        self._batch = next_batch if self._left or next_batch < batch.runs else max(next_batch, self._batch)
+
+    def _verify(self) -> None:
+        started_s = time.monotonic()
+        batch, left = ranges.whole_batch(self._left, conf.settings().audit_chunk)
+        drift = list(_drift(batch, self._lease.backfill.since))
+        if drift:
+            leases.hold(self._lease, drift=len(drift))
+            history.repair(drift)
+            raise Drifts(f"{len(drift)} differences, the first: {drift[0].as_json()}")
+        leases.commit(self._lease, left, took_s=time.monotonic() - started_s)
+        self._left = left
+
+
+def _drift(batch: Step, since: Any) -> Iterator[history.Difference]:
+    """Differences of a range of whole workspaces that nothing which waits explains."""
+    pieces = ceil(batch.runs / MOST_COMPARED) or 1
+    for piece in range(pieces):
+        differences = history.compare(batch.range, since=since, part=(piece, pieces))
+        yield from (difference for difference in differences if difference.state == history.DRIFT)
+
+
+def adapted(runs: int, took_s: float, *, may_grow: bool = True) -> int:
+    """Runs of the next batch, after one with ``runs``. It may not grow while nobody knows how live traffic is."""
+    target_s = conf.settings().backfill_target_s
+    if took_s > FAR_OVER * target_s:
+        return shrunk(runs)
+    factor = min(target_s / max(took_s, 1e-6), GROWTH if may_grow else 1.0)
+    return max(round(runs * factor), 1)
+
+
+def shrunk(runs: int) -> int:
+    """After a batch that took far too long, or did not come to its end."""
+    return max(runs // SHRINK, 1)
+
+
+def _limits() -> dict[str, str]:
+    """Limits of a transaction that fills: what waits for its rows waits no longer than that."""
+    settings = conf.settings()
+    statement_s = settings.backfill_statement_timeout_s
+    # A worker that stands still must not keep its rows, nor its chunk: the server ends its session.
+    return history.limits(statement_s=statement_s, lock_s=statement_s / 4, idle_s=settings.backfill_lease_s / 2)

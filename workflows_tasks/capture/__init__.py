@@ -1,0 +1,1 @@
+"""Capture: every write to the host's tables leaves a change in the log, in the writer's own transaction."""

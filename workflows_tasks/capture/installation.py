@@ -1,0 +1,480 @@
+"""Installing capture, watching that it stays installed, and turning it off.
+
+``migrate`` installs it. The statements that lock a host's table are each in a transaction of their own and wait in a
+bounded way, because CREATE TRIGGER waits for every open writer, and everybody queues behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import DatabaseError, OperationalError, connections, transaction
+
+from workflows_tasks import conf
+from workflows_tasks.capture import triggers
+from workflows_tasks.capture.triggers import Names, Table
+from workflows_tasks.errors import NotInstalled
+from workflows_tasks.host import described, host
+from workflows_tasks.models import CHANGES, Installation, Shard, WorkspaceRecentWorkflow
+from workflows_tasks.monitoring import telemetry
+
+COMMAND: Final = "manage.py recent_workflows triggers --install"
+
+LOCK_CLASS: Final = 0x52574654
+"""First key of the advisory lock that whoever installs holds: two at once would update the same catalogue rows."""
+
+NOWAIT_S: Final = 3.0
+"""Seconds of attempts that make nobody wait, before the first that does."""
+
+WAITS_MS: Final = (100, 1_000, 2_500)
+"""How long the following attempts wait for a table's lock, and writers behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps writes of a table from being captured."""
+
+    table: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.table}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A host's table as the catalogue has it."""
+
+    oid: int
+    name: str
+    """Qualified and quoted."""
+    columns: dict[str, str]
+    """Type and number of each. A column that was dropped and made again has another number."""
+    partitions: list[int]
+    bare: list[str]
+    """Partitions whose TRUNCATE no trigger sees: the parent's is for itself only."""
+    triggers: dict[str, str]
+    """Trigger name -> how it is enabled: ``O`` is the ordinary way, ``D`` disabled."""
+
+    def of(self, columns: Sequence[str]) -> dict[str, str]:
+        """Of these columns, those that are there."""
+        return {column: self.columns[column] for column in columns if column in self.columns}
+
+
+def names() -> Names | None:
+    """Where our own tables are; None before they are migrated."""
+    found = _rows(
+        "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE pg_class.oid = "
+        "to_regclass(%s)",
+        [_quoted(WorkspaceRecentWorkflow._meta.db_table)],
+    )
+    return Names.of_schema(found[0][0]) if found else None
+
+
+def statements() -> list[str]:
+    """All SQL that ``install`` would execute on an empty database, for whoever wants to read or run it by hand."""
+    where = _names_or_raise()
+    found = triggers.create_log(where)
+    for table in triggers.tables(host()):
+        found += [triggers.create_function(name, body) for name, body in triggers.functions(table, where).items()]
+        found += triggers.create_triggers(_quoted(table.name), triggers.functions(table, where))
+    return found
+
+
+def install(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
+    """Make what is missing or outdated; returns what could not be made. Safe to repeat, and beside another.
+
+    Args:
+        tell: called with a sentence for each step, and for whom it waits.
+
+    Raises:
+        NotInstalled: our own tables are not migrated yet.
+    """
+    where = _names_or_raise()
+    wrong = {*installation().problems, *map(str, problems())}
+    changed = _install_functions(where, tell)
+    unbound = [table for table in triggers.tables(host()) if _unbound(table)]
+    failed = [problem for table in unbound if (problem := _bind(table, where, tell))]
+    with transaction.atomic(using=host().database):
+        _note_watched()
+        left = [str(problem) for problem in problems()]
+        if changed or wrong.difference(left):
+            request_rescan("capture was installed, changed or mended")
+        _only_row().update(problems=left, fingerprint=fingerprint())
+    return failed
+
+
+def turn_off() -> None:
+    """Capture nothing from now on. No host table is locked: only functions change, and only while they run."""
+    where = _names_or_raise()
+    with _exclusively():
+        for table in triggers.tables(host()):
+            for name in _functions(table, where):
+                _execute(triggers.create_function(name, triggers.OFF))
+    telemetry.capture_turned_off()
+
+
+def remove(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
+    """Drop triggers and functions; returns the tables whose lock was not to be had. The log stays."""
+    where = _names_or_raise()
+    turn_off()
+    failed = []
+    for table in triggers.tables(host()):
+        functions = _functions(table, where)
+        drops = [f'DROP TRIGGER "{name}" ON {relation}' for name, relation in _bound(functions)]
+        problem = _patiently(table, "ACCESS EXCLUSIVE", drops, tell) if drops else None
+        if problem:
+            failed.append(problem)
+            continue
+        for name in functions:
+            _execute(f"DROP FUNCTION IF EXISTS {name}()")
+    return failed
+
+
+def problems() -> list[Problem]:
+    """What the catalogue says is wrong now: one query for each table of the host's."""
+    where = names()
+    if where is None:
+        return [Problem(CHANGES, "the tables of this package are missing; run: manage.py migrate")]
+    found = list(_problems_of_log(where))
+    with suppress(Installation.DoesNotExist):
+        watched = installation().watched
+        for table in triggers.tables(host()):
+            found += [Problem(table.name, what) for what in _wrong_with(table, where, watched.get(table.name, {}))]
+    return found
+
+
+def _problems_of_log(where: Names) -> Iterator[Problem]:
+    columns: dict[str, bool] = dict(
+        _rows(
+            "SELECT attname::text, attnotnull FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
+            " AND NOT attisdropped",
+            [where.log],
+        )
+    )
+    if not columns:
+        yield Problem(CHANGES, f"the change log is missing, so nothing is captured; run: {COMMAND}")
+        return
+    gone = sorted(set(triggers.LOG_COLUMNS) - set(columns))
+    foreign = sorted(name for name, not_null in columns.items() if not_null and name not in triggers.LOG_COLUMNS)
+    if gone or foreign:
+        what = f"lacks {', '.join(gone)}" if gone else f"has columns of somebody else's: {', '.join(foreign)}"
+        yield Problem(CHANGES, f"the change log {what}, so nothing is captured; undo that")
+    owners = _rows(
+        "SELECT DISTINCT pg_get_userbyid(proowner)::text FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace"
+        " WHERE proname LIKE 'recent\\_workflows\\_%%' AND quote_ident(nspname) = %s"
+        " AND NOT has_table_privilege(proowner, to_regclass(%s), 'INSERT')",
+        [where.schema, where.log],
+    )
+    for (owner,) in owners:
+        yield Problem(CHANGES, f"{owner}, who owns the triggers' functions, may not write the log; grant INSERT on it")
+
+
+def _wrong_with(table: Table, where: Names, watched: dict[str, Any]) -> Iterator[str]:
+    seen = _seen(table.name)
+    if seen is None:
+        yield "is missing"
+        return
+    for name in (triggers.ROW_TRIGGER, triggers.TRUNCATE_TRIGGER):
+        state = seen.triggers.get(name)
+        if state is None:
+            yield f"has no trigger {name}, so its writes are not captured; run: {COMMAND}"
+        elif state not in "OA":
+            yield f"has its trigger {name} disabled, so its writes are not captured; enable it"
+    if seen.bare:
+        yield f"has partitions whose TRUNCATE is not captured: {', '.join(seen.bare[:5])}; run: {COMMAND}"
+    yield from _outdated(table, where)
+    yield from _altered(table, seen, watched)
+
+
+def _outdated(table: Table, where: Names) -> Iterator[str]:
+    """At most one sentence about a table's functions."""
+    for name, body in _functions(table, where).items():
+        present = _body(name)
+        if present == triggers.OFF:
+            yield f"is not captured: triggers are turned off; run: {COMMAND}"
+        elif present != body:
+            yield f"has an outdated function {name}; run: {COMMAND}"
+        if present != body:
+            return
+
+
+def _altered(table: Table, seen: _Seen, watched: dict[str, Any]) -> Iterator[str]:
+    """What differs from the table that triggers were installed on."""
+    gone = [column for column in table.columns if column not in seen.columns]
+    if gone:
+        yield f"has no column {', '.join(gone)}: changes name runs without their workspace; run migrate, or {COMMAND}"
+    elif watched and watched.get("columns") != seen.of(table.columns):
+        yield f"has other columns, or of another type, than when triggers were installed; run: {COMMAND}"
+    if watched and watched.get("partitions") != seen.partitions:
+        yield f"has other partitions than when triggers were installed; their runs may differ; run: {COMMAND}"
+
+
+def installation() -> Installation:
+    """The one row; made anew where a host's test truncated it.
+
+    Raises:
+        django.db.DatabaseError: the table is not there.
+    """
+    row: Installation
+    row, _ = Installation.objects.using(host().database).get_or_create(
+        pk=Installation.ONLY, defaults={"shards": conf.settings().shards, "fingerprint": fingerprint()}
+    )
+    return row
+
+
+def fingerprint() -> str:
+    """What counts, and for whom: a deploy that changes it makes rows wrong that nobody writes to."""
+    found, settings = host(), conf.settings()
+    parts = [
+        found.run._meta.label, str(found.workspace), str(found.user), *map(str, found.path), str(found.used_at),
+        described(found.run_filter), ",".join(sorted(settings.grains)),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def fingerprint_changed(row: Installation) -> bool:
+    """Whether models, path, filter or grains differ from those that the table was kept for."""
+    return row.fingerprint != fingerprint()
+
+
+def request_rescan(reason: str) -> None:
+    """Have every workspace looked at again, once nobody writes any more who began before now.
+
+    Needed whenever something was wrong with capture and is not any more: what it missed is nobody's change.
+    """
+    if WorkspaceRecentWorkflow.objects.using(host().database).exists():
+        with transaction.atomic(using=host().database):
+            ((number,),) = _rows("SELECT pg_current_xact_id()::text::bigint")
+            _only_row().update(rescan_after=number, rescan_reason=reason)
+
+
+def _install_functions(where: Names, tell: Callable[[str], None]) -> bool:
+    """The log, the functions and the number of shards; True if a function changed that captured before."""
+    changed = False
+    with _exclusively():
+        for statement in triggers.create_log(where) if _log_is_missing(where) else ():
+            _execute(statement)
+        _set_shards()
+        for table in triggers.tables(host()):
+            for name, body in _functions(table, where).items():
+                present = _body(name)
+                if present == body:
+                    continue
+                changed = changed or present is not None
+                _execute(triggers.create_function(name, body))
+                _execute(f"REVOKE ALL ON FUNCTION {name}() FROM PUBLIC")
+                tell(f"function {name} is {'replaced' if present else 'created'}")
+        for name in _left_over(where):
+            _execute(triggers.create_function(name, triggers.OFF))
+            tell(f"function {name} is turned off: its table is not read any more")
+    row = installation()
+    return changed or fingerprint_changed(row)
+
+
+def _left_over(where: Names) -> list[str]:
+    """Functions of tables that the settings of before led to, and that capture still."""
+    wanted = [name for table in triggers.tables(host()) for name in _functions(table, where)]
+    found = _rows(
+        "SELECT quote_ident(nspname) || '.\"' || proname || '\"'"
+        " FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE proname LIKE 'recent\\_workflows\\_%%'"
+        " AND prorettype = 'trigger'::regtype AND quote_ident(nspname) = %s AND prosrc <> %s",
+        [where.schema, triggers.OFF],
+    )
+    return sorted({name for (name,) in found}.difference(wanted))
+
+
+def _set_shards() -> None:
+    """Make this process's number of shards everybody's. All shards are locked, so no flush is under way."""
+    database, wanted = host().database, conf.settings().shards
+    row = installation()
+    if row.shards != wanted:
+        list(Shard.objects.using(database).select_for_update().order_by("number").values_list("pk"))
+        Installation.objects.using(database).filter(pk=row.pk).update(shards=wanted)
+    Shard.objects.using(database).bulk_create([Shard(number=n) for n in range(wanted)], ignore_conflicts=True)
+
+
+def _log_is_missing(where: Names) -> bool:
+    return not _rows("SELECT 1 WHERE to_regclass(%s) IS NOT NULL", [where.log])
+
+
+def _unbound(table: Table) -> bool:
+    seen = _seen(table.name)
+    if seen is None:
+        return False
+    return bool(seen.bare) or not {triggers.ROW_TRIGGER, triggers.TRUNCATE_TRIGGER} <= set(seen.triggers)
+
+
+def _functions(table: Table, where: Names) -> dict[str, str]:
+    """The table's two functions, by the names that its triggers call: a renamed table keeps those that it had."""
+    bound = dict(
+        _rows(
+            "SELECT tgname::text, quote_ident(nspname) || '.\"' || proname || '\"' FROM pg_trigger"
+            " JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_namespace n ON n.oid = pronamespace"
+            " WHERE tgrelid = to_regclass(%s)",
+            [_quoted(table.name)],
+        )
+    )
+    kinds = (triggers.ROW_TRIGGER, triggers.TRUNCATE_TRIGGER)
+    composed = triggers.functions(table, where).items()
+    return {bound.get(kind, name): body for kind, (name, body) in zip(kinds, composed, strict=True)}
+
+
+def _bound(functions: Iterable[str]) -> list[Any]:
+    """Triggers that call these functions, with the table or the partition that each is on."""
+    return _rows(
+        "SELECT tgname::text, tgrelid::regclass::text FROM pg_trigger WHERE tgparentid = 0 AND tgfoid IN"
+        " (SELECT to_regproc(name) FROM unnest(%s::text[]) AS name)",
+        [list(functions)],
+    )
+
+
+def _bind(table: Table, where: Names, tell: Callable[[str], None]) -> Problem | None:
+    seen = _seen(table.name)
+    assert seen is not None
+    functions = _functions(table, where)
+    row, truncate = triggers.create_triggers(seen.name, functions)
+    wanted = [row] if triggers.ROW_TRIGGER not in seen.triggers else []
+    wanted += [truncate] if triggers.TRUNCATE_TRIGGER not in seen.triggers else []
+    wanted += [triggers.create_triggers(partition, functions)[1] for partition in seen.bare]
+    return _patiently(table, "SHARE ROW EXCLUSIVE", wanted, tell)
+
+
+def _patiently(table: Table, mode: str, wanted: list[str], tell: Callable[[str], None]) -> Problem | None:
+    """Execute statements under a table's lock, in a transaction of their own; returns why it was not to be had."""
+    seen = _seen(table.name)
+    assert seen is not None
+    until_s = time.monotonic() + NOWAIT_S
+    while time.monotonic() < until_s:
+        if _once(f"LOCK TABLE {seen.name} IN {mode} MODE NOWAIT", *wanted):
+            tell(f"{table.name}: done")
+            return None
+        time.sleep(0.005)  # not a wait for somebody: the next attempt at a moment without a writer
+    for wait_ms in WAITS_MS:
+        blockers = _blockers(seen.oid)
+        tell(f"{table.name}: waits up to {wait_ms / 1000:g} s for {blockers}")
+        locking = [f"SET LOCAL lock_timeout = {wait_ms}", f"LOCK TABLE {seen.name} IN {mode} MODE"]
+        if _once(*locking, *wanted):
+            tell(f"{table.name}: done")
+            return None
+    return Problem(
+        table.name, f"its lock was not to be had; it was held by {_blockers(seen.oid)}. Run later: {COMMAND}"
+    )
+
+
+def _once(*statements: str) -> bool:
+    try:
+        with transaction.atomic(using=host().database):
+            for statement in statements:
+                _execute(statement)
+    except OperationalError:  # the lock was not available
+        return False
+    return True
+
+
+def _blockers(oid: int) -> str:
+    """Who holds locks on a table, for people."""
+    found = _rows(
+        "SELECT DISTINCT a.pid, coalesce(a.usename::text, 'a prepared transaction'), coalesce(a.application_name, ''),"
+        " coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)::text, '?')"
+        " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.relation = %s AND l.granted"
+        " AND l.mode LIKE '%%Exclusive%%' AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY 1 LIMIT 5",
+        [oid],
+    )
+    sessions = [f"session {pid} of {who}{f' ({app})' if app else ''}, open for {age} s" for pid, who, app, age in found]
+    return "; ".join(sessions) or "sessions that have ended meanwhile"
+
+
+def _note_watched() -> None:
+    """Remember the tables as they are, so that a tick notices what no trigger sees."""
+    seen_by_name = {table.name: (table, seen) for table in triggers.tables(host()) if (seen := _seen(table.name))}
+    watched = {
+        name: {"columns": seen.of(table.columns), "partitions": seen.partitions}
+        for name, (table, seen) in seen_by_name.items()
+    }
+    _only_row().update(watched=watched)
+
+
+def _only_row() -> Any:
+    return Installation.objects.using(host().database).filter(pk=Installation.ONLY)
+
+
+def _seen(table: str) -> _Seen | None:
+    found = _rows(
+        """
+        SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname),
+               (SELECT json_object_agg(attname, format_type(atttypid, atttypmod) || ' ' || attnum) FROM pg_attribute
+                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
+               (SELECT coalesce(json_agg(relid::oid::bigint ORDER BY relid::oid), '[]')
+                FROM pg_partition_tree(c.oid) WHERE level > 0),
+               (SELECT coalesce(json_agg(relid::regclass::text), '[]') FROM pg_partition_tree(c.oid) AS part
+                WHERE level > 0 AND NOT EXISTS (
+                    SELECT FROM pg_trigger WHERE tgrelid = part.relid AND tgname = %s AND tgenabled IN ('O', 'A'))),
+               (SELECT coalesce(json_object_agg(tgname, tgenabled), '{}') FROM pg_trigger
+                WHERE tgrelid = c.oid AND tgname = ANY(%s))
+        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = to_regclass(%s)
+        """,
+        [triggers.TRUNCATE_TRIGGER, [triggers.ROW_TRIGGER, triggers.TRUNCATE_TRIGGER], _quoted(table)],
+    )
+    if not found:
+        return None
+    oid, name, *rest = found[0]
+    columns, *others = (json.loads(each) if isinstance(each, str) else each for each in rest)
+    return _Seen(oid, name, columns or {}, *others)
+
+
+def _body(function: str) -> str | None:
+    found = _rows("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(%s)", [function])
+    return str(found[0][0]) if found else None
+
+
+@contextmanager
+def _exclusively() -> Iterator[None]:
+    """A transaction that nobody else installs in."""
+    with transaction.atomic(using=host().database):
+        _execute(f"SELECT pg_advisory_xact_lock({LOCK_CLASS}, 0)")
+        yield
+
+
+def _names_or_raise() -> Names:
+    found = names()
+    if found is None:
+        raise NotInstalled("The tables of this package are missing. Run: manage.py migrate.")
+    return found
+
+
+def _execute(statement: str) -> None:
+    with connections[host().database].cursor() as cursor:
+        cursor.execute(statement)
+
+
+def _rows(statement: str, params: list[Any] | None = None) -> list[Any]:
+    with connections[host().database].cursor() as cursor:
+        cursor.execute(statement, params)
+        return list(cursor.fetchall())
+
+
+def _quoted(name: str) -> str:
+    return str(connections[host().database].ops.quote_name(name))
+
+
+def install_after_migrate(*, using: str, verbosity: int = 1, **_: Any) -> None:
+    """Receiver of ``post_migrate``. Whatever goes wrong is told and logged, and ``migrate`` goes on."""
+    if using != host().database or names() is None:
+        return
+    tell = print if verbosity else (lambda _: None)
+    try:
+        failed = install(lambda line: tell(f"  Recent workflows: {line}"))
+    except (DatabaseError, NotInstalled) as error:
+        telemetry.capture_not_installed(str(error).strip())
+        tell(f"  Recent workflows: nothing is captured ({error}). Run later: {COMMAND}")
+        return
+    for problem in failed:
+        telemetry.capture_not_installed(str(problem))
+        tell(f"  Recent workflows: nothing is captured of {problem}")

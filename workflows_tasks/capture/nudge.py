@@ -1,0 +1,288 @@
+"""The nudge: after the commit of a save, see that a flush of its shard is under way.
+
+A quiet shard is flushed at once, a busy one once a window, an idle one never. Redis holds one marker a shard. It says
+that a flush message is under way, and its time to live says when that flush is due. A process that knows a flush to be
+due later asks nobody: what it commits until then is in that flush, because a flush never comes early.
+
+Nothing depends on a nudge. The tick finds every change that has no flush to come.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final
+
+import redis
+from celery import Celery, current_app, signature
+from django.apps import apps
+from django.core.signals import setting_changed
+from django.db import transaction
+from django.db.models import Model
+from django.db.models.signals import post_save
+from django.utils.module_loading import import_string
+from kombu import Connection
+from kombu.pools import producers
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from workflows_tasks import conf, keys, queues
+from workflows_tasks.host import Host, host
+from workflows_tasks.monitoring import telemetry
+
+FLUSH: Final = "workflows_tasks.tasks.flush"
+
+GRACE_S: Final = 8.0
+"""Seconds past its due time after which a flush counts as lost, and its marker goes."""
+
+CHANGES_A_WINDOW: Final = 5
+"""Changes of one flush after which the next follows a whole window later."""
+
+ONE_RETRY: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+"""At once, for the pooled connection may be from before a restart of the broker."""
+
+
+class _Service:
+    """Redis or the broker, as this process knows it: left alone for a while after it failed, and told of once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._away_until_s = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        return time.monotonic() < self._away_until_s
+
+    def failed(self, error: BaseException) -> None:
+        global _failures
+        _failures += 1
+        if not self._away_until_s:
+            telemetry.nudge_failed(self._name, error, pause_s=conf.settings().pause_s)
+        self._away_until_s = time.monotonic() + conf.settings().pause_s
+
+    def answered(self) -> None:
+        if self._away_until_s:
+            self._away_until_s = 0.0
+            telemetry.nudge_recovered(self._name)
+
+
+_redis = _Service("Redis")
+_broker = _Service("The broker")
+_due_s: dict[int, float] = {}
+"""The gate: when the next flush of a shard is due, by this process's clock."""
+_failures = 0
+"""Failures that no flush message has carried to the counters yet."""
+
+
+def reset() -> None:
+    """Forget what this process knows: after a fork, and between tests."""
+    global _redis, _broker, _failures
+    _redis, _broker, _failures = _Service("Redis"), _Service("The broker"), 0
+    _due_s.clear()
+
+
+os.register_at_fork(after_in_child=reset)
+
+
+def connect(found: Host) -> None:
+    """Nudge after every Django save of a run, also by a proxy, a child or a multi-table parent of its model."""
+    for model in apps.get_models():
+        if issubclass(model, found.run) or model in found.run._meta.parents:
+            post_save.connect(_saved, sender=model, dispatch_uid="workflows_tasks.nudge")
+
+
+def _saved(*, instance: Model, using: str, update_fields: frozenset[str] | None, **_: Any) -> None:
+    found = host()
+    if using != found.database or (update_fields is not None and update_fields.isdisjoint(_relevant(found))):
+        return
+    # Not by getattr: a deferred field would be loaded.
+    workspace = instance.__dict__.get(found.workspace.attname)
+    if workspace is None:
+        return
+    try:
+        text = keys.as_text(found.workspace, workspace)
+    except Exception:  # whatever a host's own field raises; only the database must judge what is saved
+        return
+    if text is not None:
+        shard = keys.shard_of(text, conf.settings().shards)
+        # No partial: to tell what a robust hook raised, Django asks for its __qualname__.
+        transaction.on_commit(lambda: nudge(shard), using=using, robust=True)
+
+
+@cache
+def _relevant(found: Host) -> frozenset[str]:
+    """Names under which ``save(update_fields=...)`` may change what a row of ours says."""
+    reads = [field for prefix, field in found.filter_reads.fields if not prefix]
+    fields = [found.workspace, found.user, found.path[0], found.used_at, *reads]
+    return frozenset(name for field in fields for name in (field.name, getattr(field, "attname", field.name)))
+
+
+def nudge(shard: int) -> None:
+    """See that a flush of a shard is under way. Never raises; one bounded wait for each outage, process and pause."""
+    now_s = time.monotonic()
+    if now_s < _due_s.get(shard, 0.0):
+        return
+    settings = conf.settings()
+    if settings.redis_url and not _redis.is_away:
+        try:
+            due_in_s = _take_marker(shard)
+        except Exception as error:  # whatever a client, or a host's own factory, raises must not reach the save
+            _redis.failed(error)
+        else:
+            _redis.answered()
+            if due_in_s is not None:
+                _due_s[shard] = now_s + due_in_s
+            elif not send(shard):
+                _drop_marker(shard)
+            return
+    _due_s[shard] = now_s + 0.9 * settings.flush_window_s
+    send(shard)
+
+
+def follow(shard: int, *, changes: int, more: bool) -> None:
+    """After a flush that found the shard free: send the next, or end the chain.
+
+    Args:
+        changes: how many it flushed.
+        more: it ended before the log was empty.
+    """
+    if _app().conf.task_always_eager:
+        return  # "later" would be now, inside the flush that asks for it
+    if not changes:
+        _drop_marker(shard)
+        return
+    wait_s = 0.0 if more else delay_s(changes)
+    _set_marker(shard, wait_s)
+    if not send(shard, wait_s=wait_s):
+        _drop_marker(shard)
+
+
+def delay_s(changes: int) -> float:
+    """Seconds from a flush that took so many changes to the next one: the fewer, the sooner.
+
+    Without Redis always a whole window, since every process sends messages of its own.
+    """
+    settings = conf.settings()
+    share = min(1.0, changes / CHANGES_A_WINDOW) if settings.redis_url else 1.0
+    return share * settings.flush_window_s
+
+
+def send(shard: int, *, wait_s: float = 0.0) -> bool:
+    """Send a flush message; False if the broker did not take it. Never raises."""
+    global _failures
+    settings = conf.settings()
+    if _broker.is_away:
+        return False
+    carried, app = _failures, _app()
+    if wait_s and queues.delays_in_whole_seconds(app):
+        wait_s = max(1, math.ceil(wait_s))  # a fraction of a second is an error there
+    try:
+        with _producer() as producer:
+            signature(FLUSH, args=(shard, carried), app=app).apply_async(
+                countdown=wait_s,
+                queue=settings.queue,
+                producer=producer,
+                time_limit=settings.flush_time_limit_s,
+                soft_time_limit=settings.flush_time_limit_s,  # or the host's own would hold
+                retry=True,
+                retry_policy=ONE_RETRY,
+            )
+    except Exception as error:  # whatever a transport raises must not reach the save
+        _broker.failed(error)
+        return False
+    _broker.answered()
+    _failures -= carried
+    return True
+
+
+def _take_marker(shard: int) -> float | None:
+    """None if the marker was free and is ours now; else the seconds until the flush that it stands for is due."""
+    pipeline = _client(conf.settings().save_timeout_s).pipeline(transaction=False)
+    pipeline.set(_marker(shard), 1, nx=True, px=round(GRACE_S * 1000))
+    pipeline.pttl(_marker(shard))
+    is_ours, left_ms = pipeline.execute()
+    return None if is_ours else max(left_ms / 1000 - GRACE_S, 0.0)
+
+
+def _set_marker(shard: int, due_in_s: float) -> None:
+    _quietly(lambda client: client.set(_marker(shard), 1, px=round((due_in_s + GRACE_S) * 1000)))
+
+
+def _drop_marker(shard: int) -> None:
+    _quietly(lambda client: client.delete(_marker(shard)))
+
+
+def _quietly(command: Any) -> None:
+    """A command whose failure costs a message too many or a tick, and nothing else."""
+    if not conf.settings().redis_url or _redis.is_away:
+        return
+    try:
+        command(_client(conf.settings().save_timeout_s))
+    except Exception as error:
+        _redis.failed(error)
+    else:
+        _redis.answered()
+
+
+def _marker(shard: int) -> str:
+    return f"{conf.settings().key_prefix}:{shard}"
+
+
+@cache
+def _client(timeout_s: float) -> Any:
+    """A client that gives up after ``timeout_s`` to connect and as long again for an answer, whatever options the URL
+    has. Safe across forks."""
+    url = conf.settings().redis_url
+    if "://" not in url:
+        return import_string(url)(timeout_s=timeout_s)
+    pool = redis.ConnectionPool.from_url(url)
+    # One attempt: the caller decides what a failure costs. redis-py's default would retry with backoff.
+    pool.connection_kwargs |= {
+        "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False, "retry_on_error": [],
+    }  # fmt: skip
+    return redis.Redis(connection_pool=pool)
+
+
+def _app() -> Celery:
+    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
+
+
+def _producer() -> Any:
+    app, settings = _app(), conf.settings()
+    connection = _bounded(app, app.connection_for_write().as_uri(include_password=True), settings.broker_timeout_s)
+    return producers[connection].acquire(block=True, timeout=settings.broker_timeout_s)
+
+
+@cache
+def _bounded(app: Celery, url: str, timeout_s: float) -> Connection:
+    """The app's broker connection with bounded waits; a hanging broker would otherwise hang every save with it."""
+    connection = app.connection_for_write(connect_timeout=timeout_s)
+    limits = {
+        "amqp": {"read_timeout": timeout_s, "write_timeout": timeout_s},
+        "redis": {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s},
+    }.get(connection.transport.driver_type, {})
+    # The retry is named here too: before 5.4 kombu waits 2 s between attempts to connect, whatever the message says.
+    return connection.clone(transport_options={**(connection.transport_options or {}), **limits, **ONE_RETRY})
+
+
+def answers() -> Iterator[str]:
+    """Yield why Redis does not answer. Yields nothing if it answers, or is not configured."""
+    if conf.settings().redis_url:
+        try:
+            _client(1.0).ping()
+        except Exception as error:
+            yield telemetry.brief(error)
+
+
+def _forget_client(*, setting: str, **_: object) -> None:
+    if setting == conf.NAME:
+        _client.cache_clear()
+        _relevant.cache_clear()
+
+
+setting_changed.connect(_forget_client, dispatch_uid="workflows_tasks.capture.nudge")

@@ -1,0 +1,216 @@
+"""Compare the table with the runs in one snapshot, and tell drift from what waits.
+
+A difference is *waiting* if the change log of that snapshot explains it, *refused* if only quarantined changes do, and
+else *drift*. No second look is needed, because a change and its record commit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from django.db import connections, transaction
+
+from workflows_tasks import conf
+from workflows_tasks.capture.triggers import tables
+from workflows_tasks.host import host
+from workflows_tasks.keys import shard_sql, text_of
+from workflows_tasks.projection import scopes
+from workflows_tasks.projection.sql import (
+    Range,
+    Sql,
+    compose,
+    cursor,
+    fragments,
+    in_history,
+    join,
+    newest_per_key,
+    of_grain,
+    quoted,
+    rows,
+    untrue,
+    value,
+)
+from workflows_tasks.projection.transactions import limits, set_locally
+
+WAITING: Final = "waiting"
+REFUSED: Final = "refused"
+DRIFT: Final = "drift"
+AGREES: Final = "agrees"
+
+LOCK_S: Final = 5.0
+"""Seconds that a comparison waits for whoever truncates or alters a table of the host's."""
+
+_open_chunks: list[Callable[[str], Sql]] = []
+
+
+def explain_by(condition: Callable[[str], Sql]) -> None:
+    """Register what else explains differences: ``condition`` makes SQL of a workspace that is true where its history is
+    not filled yet. The backfill is what registers itself here."""
+    if condition not in _open_chunks:
+        _open_chunks.append(condition)
+
+
+class Difference(NamedTuple):
+    """One key: what the table says, None where there is no row, and what is true, None where no run is. All as text."""
+
+    workspace: str
+    uid: str
+    workflow: str
+    stored_used_at: str | None
+    stored_run: str | None
+    used_at: str | None
+    run: str | None
+    state: str
+    """``AGREES``, ``WAITING``, ``REFUSED`` or ``DRIFT``."""
+
+    @property
+    def kind(self) -> str:
+        """How it differs."""
+        if (self.stored_used_at, self.stored_run) == (self.used_at, self.run):
+            return AGREES
+        if self.stored_run is None:
+            return "missing"
+        if self.run is None:
+            return "extra"
+        return "wrong tie" if self.stored_used_at == self.used_at else "other run"
+
+    @property
+    def runs(self) -> list[tuple[str, str]]:
+        """``(workspace, run)`` of what a flush must look at to put it right."""
+        return [(self.workspace, run) for run in (self.stored_run, self.run) if run is not None]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a table or a machine."""
+        return {"state": self.state, "kind": self.kind, **{k: v for k, v in self._asdict().items() if k != "state"}}
+
+
+@contextmanager
+def snapshot(*, statement_s: float | None = None) -> Iterator[None]:
+    """A transaction with one snapshot, in which table, runs and change log belong together.
+
+    The host's tables are locked against TRUNCATE first: TRUNCATE is not versioned, and an older snapshot would show no
+    runs and no change. Limits are ours, whatever the role's are.
+
+    Args:
+        statement_s: seconds after which a statement gives up; ``COMPARE_TIMEOUT_S`` by default.
+    """
+    connection = connections[host().database]
+    limit_s = conf.settings().compare_timeout_s if statement_s is None else statement_s
+    with transaction.atomic(using=connection.alias), cursor() as executing:
+        if not connection.savepoint_ids:
+            executing.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        names = ", ".join(quoted(table.name) for table in tables(host()))
+        # Before any SELECT, even of a setting: that takes the snapshot. SET and LOCK do not.
+        executing.execute(f"SET LOCAL lock_timeout = '{LOCK_S * 1000:.0f}ms'")
+        executing.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+        executing.execute(*set_locally(limits(statement_s=limit_s, lock_s=LOCK_S, idle_s=limit_s + 30)))
+        yield
+
+
+def compare(
+    among: Range, *, uid: str | None = None, all_rows: bool = False, since: Any = None, part: tuple[int, int] = (0, 1)
+) -> list[Difference]:
+    """Keys of a range of workspaces where table and runs differ, in one snapshot.
+
+    Where ``BACKFILL_FILTER`` or ``since`` leaves old runs out, a row may rightly be anywhere from the newest run that
+    history counts to the newest run there is.
+
+    Args:
+        uid: only keys of this grain.
+        all_rows: keys that agree, too.
+        since: history counts only runs used at that moment or later.
+        part: ``(n, of)``: only workflows of the n-th of so many parts, for a workspace too large for one statement.
+    """
+    with snapshot():
+        return [Difference(*row) for row in rows(_statement(among, uid, part, all_rows=all_rows, since=since))]
+
+
+def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows: bool, since: Any) -> Sql:
+    parts = fragments()
+    of_live = among.where("live.workspace") + _of_part("live.workflow", part)
+    of_stored = compose(
+        "{range} AND {grain}{part}",
+        range=among.where("stored.workspace_id"), grain=of_grain("stored.uid"),
+        part=_of_part("stored.published_run_id", part),
+    )  # fmt: skip
+    of_uid = Sql("true") if uid is None else "uid = " + value(uid)
+    expected, differs = _expected(among, since, part, of_uid)
+    return compose(
+        """
+        WITH truth AS MATERIALIZED (SELECT * FROM {truth} WHERE {of_uid}),
+        present AS MATERIALIZED (SELECT * FROM {table} AS stored WHERE {of_stored} AND {of_uid}),
+        difference AS MATERIALIZED (
+            SELECT coalesce(stored.workspace_id, truth.workspace) AS workspace, coalesce(stored.uid, truth.uid) AS uid,
+                   coalesce(stored.published_run_id, truth.workflow) AS workflow,
+                   stored.last_used_at AS stored_used_at, stored.last_run_id AS stored_run, truth.used_at, truth.run,
+                   {differs} AS differs
+            FROM truth FULL JOIN present AS stored
+              ON stored.workspace_id = truth.workspace AND stored.uid = truth.uid
+             AND stored.published_run_id = truth.workflow
+            {expected}
+        )
+        SELECT {workspace}, uid, {workflow}, stored_used_at::text, {stored_run}, used_at::text, {run},
+               CASE WHEN NOT differs THEN '{agrees}'
+                    WHEN {open} OR {by_change} THEN '{waiting}'
+                    WHEN {by_refused} THEN '{refused}' ELSE '{drift}' END
+        FROM difference WHERE {shown}
+        ORDER BY difference.workspace, uid, coalesce(used_at, stored_used_at) DESC
+        """,
+        truth=newest_per_key(parts.live, of_live), of_stored=of_stored, of_uid=of_uid,
+        differs=differs, expected=expected, workspace=text_of("workspace"), workflow=text_of("workflow"),
+        stored_run=text_of("stored_run"), run=text_of("run"), agrees=AGREES, waiting=WAITING, refused=REFUSED,
+        drift=DRIFT, open=_open(), by_change=_explained("change.error IS NULL"),
+        by_refused=_explained("change.error IS NOT NULL"), shown="true" if all_rows else "differs",
+    )  # fmt: skip
+
+
+def _of_part(workflow: str, part: tuple[int, int]) -> str:
+    number, of = part
+    return "" if of == 1 else f" AND {shard_sql(text_of(workflow), of)} = {number}"
+
+
+def _expected(among: Range, since: Any, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sql]:
+    """What history counts, joined; and whether a key differs."""
+    differs = "(stored.last_used_at, stored.last_run_id) IS DISTINCT FROM (truth.used_at, truth.run)"
+    parts = fragments()
+    if not parts.has_history_filter and since is None:
+        return Sql(""), Sql(differs)
+    where = in_history(among, since) + _of_part("live.workflow", part)
+    expected = compose(
+        """LEFT JOIN (SELECT * FROM {newest} WHERE {of_uid}) AS expected
+          ON (expected.workspace, expected.uid, expected.workflow) = (truth.workspace, truth.uid, truth.workflow)""",
+        newest=newest_per_key(parts.history, where), of_uid=of_uid,
+    )  # fmt: skip
+    return expected, compose(
+        """({differs} AND NOT CASE WHEN stored.id IS NULL THEN expected.run IS NULL
+            ELSE NOT ({untrue}) AND (expected.run IS NULL
+              OR (stored.last_used_at, stored.last_run_id) >= (expected.used_at, expected.run)) END)""",
+        differs=differs, untrue=untrue(),
+    )  # fmt: skip
+
+
+def _open() -> Sql:
+    return join(" OR ", [Sql("false"), *(condition("difference.workspace") for condition in _open_chunks)])
+
+
+def _explained(kind: str) -> Sql:
+    """Condition on ``difference``: a change of this kind explains it.
+
+    It names the row's run or the true one, with this workspace or without any; or it is a scope that names every run,
+    this workspace, or what one of the two runs leads through.
+    """
+    workspace = text_of("difference.workspace")
+    of_run = [text_of(f"difference.{run}") for run in ("stored_run", "run")]
+    return compose(
+        """EXISTS (
+            SELECT FROM {log} AS change
+            WHERE {kind} AND change.shard = {shard} AND (change.workspace IS NULL OR change.workspace = {workspace})
+              AND CASE WHEN change.run IS NOT NULL THEN change.run IN ({stored_run}, {run})
+                       ELSE {scope_of_stored} OR {scope_of_true} END
+        )""",
+        kind=kind, shard=shard_sql(workspace, "change.shards"), workspace=workspace,
+        stored_run=of_run[0], run=of_run[1], scope_of_stored=scopes.names_run("difference.stored_run"),
+        scope_of_true=scopes.names_run("difference.run"),
+    )  # fmt: skip

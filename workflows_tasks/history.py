@@ -1,0 +1,157 @@
+"""The one door for whoever fills history: the app ``backfill``, and a host's own scripts.
+
+A fill advances rows from the runs that were there before the triggers. It takes no lock. So it looks over its range
+in a later transaction (``log_untrue``): a run may have gone between its snapshot and its commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from workflows_tasks import keys as keys_of_host
+from workflows_tasks.capture import installation
+from workflows_tasks.comparison.compare import (
+    DRIFT,
+    Difference,
+    compare,
+    snapshot,
+)
+from workflows_tasks.comparison.compare import explain_by as open_chunks
+from workflows_tasks.comparison.verify import Part, estimated_runs, parts, repair, repair_now, runs_of
+from workflows_tasks.errors import InvalidArgument
+from workflows_tasks.host import Host, host
+from workflows_tasks.keys import column_type, text_of
+from workflows_tasks.monitoring.telemetry import brief, printable
+from workflows_tasks.projection import changes, writer
+from workflows_tasks.projection.changes import oldest_change_s
+from workflows_tasks.projection.sql import (
+    EVERYWHERE,
+    Range,
+    Sql,
+    compose,
+    execute,
+    fragments,
+    in_history,
+    join,
+    keys,
+    quoted,
+    rows,
+    untrue,
+    value,
+)
+from workflows_tasks.projection.transactions import (
+    STATEMENT_TIMEOUT,
+    is_refusal,
+    limits,
+    read_committed,
+    sqlstate,
+)
+
+__all__ = [
+    "DRIFT", "EVERYWHERE", "STATEMENT_TIMEOUT", "Difference", "Host", "Part", "Range", "Sql", "brief",
+    "capture_problems", "column_type", "compare", "compose", "database", "estimated_runs", "execute", "fill",
+    "fragments", "host", "in_history", "is_refusal", "join", "keys", "limits", "log_untrue", "oldest_change_s",
+    "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed", "repair", "repair_now", "rows",
+    "runs_of", "snapshot", "sqlstate", "text_of", "untrue", "value", "workspace_text",
+]  # fmt: skip
+
+
+def database() -> str:
+    """Alias of the database of runs and table."""
+    return host().database
+
+
+def capture_problems() -> list[str]:
+    """Why not every write is captured now, each with the command that mends it; empty if all are.
+
+    History that is filled meanwhile would be wrong where somebody wrote, and nobody would know.
+    """
+    return [str(problem) for problem in installation.problems()]
+
+
+def fill(
+    among: Range,
+    *,
+    since: Any = None,
+    limits: Mapping[str, str] | None = None,
+    before_commit: Callable[[int], None] | None = None,
+) -> int:
+    """Advance the rows of all runs of a range that history counts, in a transaction of its own; returns rows written.
+
+    Args:
+        since: only runs used at that moment or later.
+        limits: settings of the transaction, as ``limits()`` returns them.
+        before_commit: called with the number of rows written, inside the transaction. What it writes is committed with
+            them, and nothing is if it raises.
+    """
+    with read_committed(limits or {}):
+        written = writer.fill(among, since)
+        if before_commit is not None:
+            before_commit(written)
+    return written
+
+
+def log_untrue(among: Range) -> int:
+    """Log the runs of those rows of a range that are not true any more, in the caller's transaction; returns how many.
+
+    All rows of the range, not only those that a fill wrote: a fill that was killed after its commit left others.
+    """
+    # The range is named for the runs too, so that the planner may read them in one go.
+    where = untrue(among.where("live.workspace", "live.run"))
+    return changes.log_selected(
+        compose(
+            "SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored WHERE {range} AND {untrue}",
+            range=among.where("stored.workspace_id", "stored.last_run_id"),
+            untrue=where,
+        )
+    )
+
+
+def workspace_text(workspace: Any) -> str:
+    """A workspace's key as text, as PostgreSQL prints it.
+
+    Args:
+        workspace: a workspace, or its key.
+
+    Raises:
+        InvalidArgument: an unsaved workspace, or no workspace's key.
+    """
+    field = host().workspace
+    key = keys_of_host.given(field, workspace, "workspace")
+    if key is None:
+        raise InvalidArgument("workspace is None or was never saved; pass a saved workspace or its key.")
+    text = keys_of_host.printed(field, key)
+    if text is not None:
+        return text
+    ((text,),) = rows(compose("SELECT {text}", text=Sql(text_of(f"%s::{column_type(field)}"), (key,))))
+    return str(text)
+
+
+def parse_range(text: str | None) -> Range:
+    """The range that ``A-B`` names, or ``A..B`` where keys have dashes; either end may be left out.
+
+    Raises:
+        InvalidArgument: an end is no key of a workspace, there is no range, or a dash may be of a key.
+    """
+    if text is None:
+        return EVERYWHERE
+    sign = ".." if ".." in text else "-"
+    ways = [way for at in range(len(text)) if text.startswith(sign, at) for way in _ends(text, at, sign)]
+    if len(ways) > 1:
+        raise InvalidArgument(f"{text!r} could be several ranges, for keys may have dashes; write A..B.")
+    if not ways:
+        raise InvalidArgument(
+            f"{text!r} is no range of workspaces; write A-B, with the keys of the first and the last."
+        )
+    return ways[0]
+
+
+def _ends(text: str, at: int, sign: str) -> list[Range]:
+    ends = text[:at], text[at + len(sign) :]
+    with suppress(InvalidArgument):
+        first, last = (workspace_text(end) if end else None for end in ends)
+        return [replace(EVERYWHERE, first=first, last=last)]
+    return []

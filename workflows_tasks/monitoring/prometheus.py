@@ -1,0 +1,77 @@
+"""The metrics for Prometheus (or OpenTelemetry's collector, which scrapes the same format).
+
+All numbers are in the database, so one scrape target is enough: any web process, or ``manage.py recent_workflows
+metrics``. Needs the extra: ``pip install django-recent-workflows[prometheus]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import accumulate
+from math import inf
+from typing import Final
+
+from django.db import DatabaseError, InterfaceError
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from workflows_tasks.monitoring import telemetry
+from workflows_tasks.monitoring.status import Status, status
+
+PREFIX: Final = "recent_workflows_"
+
+
+class RecentWorkflowsCollector(Collector):
+    """Register it where the project serves its metrics: ``REGISTRY.register(RecentWorkflowsCollector())``."""
+
+    def describe(self) -> list[Metric]:
+        """Nothing: a registry would else collect as it is registered, and a project not start without a database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read every shard. Where the database does not answer ``up`` is 0, and all there is: other metrics of the same
+        registry go on."""
+        now: Status | None = None
+        with suppress(DatabaseError, InterfaceError):
+            now = status(exactly=False)
+        yield GaugeMetricFamily(PREFIX + "up", telemetry.UP, value=now is not None)
+        if now is not None:
+            yield from _families(now)
+
+
+def _families(now: Status) -> Iterator[Metric]:
+    for name, told in telemetry.GAUGES.items():
+        gauge = GaugeMetricFamily(PREFIX + name, told, labels=["shard"])
+        for shard in now.shards:
+            gauge.add_metric([str(shard.shard)], shard.gauges[name])
+        yield gauge
+    ages = {"tick_age_seconds": now.tick_s, "audit_age_seconds": now.audit_s}
+    of_all = {
+        **{name: inf if age_s is None else age_s for name, age_s in ages.items()},  # so that an alert sees "never"
+        "capture_problems": len(now.capture_problems),
+    }
+    for name, told in telemetry.PROCESS_GAUGES.items():
+        yield GaugeMetricFamily(PREFIX + name, told, value=of_all[name])
+    total = now.counters
+    for name, told in telemetry.COUNTERS.items():
+        yield CounterMetricFamily(PREFIX + name, told, value=total.get(name, 0))
+    for name, told in telemetry.HISTOGRAMS.items():
+        counts = list(accumulate(telemetry.histogram(total, name)))
+        bounds = [*map(str, telemetry.BUCKETS_S), "+Inf"]
+        buckets = list(zip(bounds, counts, strict=True))
+        yield HistogramMetricFamily(PREFIX + name, told, buckets=buckets, sum_value=total.get(f"{name}:sum", 0))
+
+
+def registry() -> CollectorRegistry:
+    """A registry with nothing else in it."""
+    made = CollectorRegistry()
+    made.register(RecentWorkflowsCollector())
+    return made
+
+
+def exposition() -> str:
+    """All metrics in the text format."""
+    return generate_latest(registry()).decode()

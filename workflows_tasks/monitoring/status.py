@@ -1,0 +1,213 @@
+"""How everything is at this moment, as values: commands print them, the admin shows them, Prometheus exports them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from workflows_tasks.models import Installation, Shard
+from workflows_tasks.monitoring import telemetry
+from workflows_tasks.projection import changes
+from workflows_tasks.projection.changes import Quarantined
+from workflows_tasks.projection.sql import compose, fragments, quoted, rows
+
+COUNTED_UP_TO: Final = 100_000
+"""Tables estimated to have more rows than this are not counted, which would take seconds."""
+
+QUARANTINED_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """One shard. Ages in seconds; None where there was nothing yet."""
+
+    shard: int
+    pending: int
+    scopes: int
+    oldest_s: float | None
+    quarantined: int
+    flushed_s: float | None = None
+    """Since a flush last committed a slice."""
+    due_in_s: float | None = None
+    """Until the next flush; None if none is under way. Below 0 it is overdue."""
+    error: str = ""
+    failing_s: float | None = None
+    counters: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_failing(self) -> bool:
+        """Its flushes meet an error. What they met before the log was emptied in another way is past."""
+        return bool(self.error and self.pending)
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        """By the names of ``telemetry.GAUGES``."""
+        return {
+            "pending": self.pending, "oldest_change_seconds": self.oldest_s or 0.0, "quarantine": self.quarantined,
+            "failing": float(self.is_failing),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All shards, the table, and the heartbeats. Ages in seconds."""
+
+    shards: list[ShardStatus]
+    rows: int
+    rows_are_estimated: bool
+    tick_s: float | None
+    """Since the last tick; None if there was none."""
+    audit_s: float | None
+    capture_problems: list[str]
+    """As the last tick saw them."""
+    rescan: str
+    """Why every workspace is to be looked at again; empty if none is."""
+    audit_failures: list[str]
+    quarantined: list[Quarantined]
+    """The oldest ones."""
+
+    @property
+    def pending(self) -> int:
+        return sum(shard.pending for shard in self.shards)
+
+    @property
+    def oldest_s(self) -> float:
+        return max((shard.oldest_s or 0.0 for shard in self.shards), default=0.0)
+
+    @property
+    def in_quarantine(self) -> int:
+        return sum(shard.quarantined for shard in self.shards)
+
+    @property
+    def flushed_s(self) -> float | None:
+        """Since any shard was flushed."""
+        return min((shard.flushed_s for shard in self.shards if shard.flushed_s is not None), default=None)
+
+    @property
+    def failing(self) -> dict[str, list[ShardStatus]]:
+        """The errors that flushes meet, each with the shards that meet it."""
+        met: dict[str, list[ShardStatus]] = {}
+        for shard in self.shards:
+            if shard.is_failing:
+                met.setdefault(shard.error, []).append(shard)
+        return met
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """Counters and histograms of all shards together."""
+        return telemetry.merged(shard.counters for shard in self.shards)
+
+    def visible_s(self, q: float) -> float | None:
+        """A quantile of the time from commit to visible, over all that was flushed so far."""
+        return telemetry.quantile_s(telemetry.histogram(self.counters, "commit_to_visible"), q)
+
+    @property
+    def visible_is_past(self) -> bool:
+        """The quantiles say nothing about now, because the oldest change has waited longer than 99 % of all others."""
+        p99_s = self.visible_s(0.99)
+        return p99_s is not None and self.oldest_s > p99_s
+
+    def as_json(self) -> dict[str, Any]:
+        told = None if self.visible_is_past else 1
+        return {
+            "pending": self.pending,
+            "oldest_s": self.oldest_s,
+            "in_quarantine": self.in_quarantine,
+            "rows": self.rows,
+            "rows_are_estimated": self.rows_are_estimated,
+            "visible_p50_s": told and self.visible_s(0.50),
+            "visible_p99_s": told and self.visible_s(0.99),
+            "tick_s": self.tick_s,
+            "audit_s": self.audit_s,
+            "capture_problems": self.capture_problems,
+            "rescan": self.rescan,
+            "audit_failures": self.audit_failures,
+            "quarantined": [each._asdict() for each in self.quarantined],
+            "counters": {name: self.counters.get(name, 0) for name in telemetry.COUNTERS},
+            "shards": [{k: v for k, v in asdict(shard).items() if k != "counters"} for shard in self.shards],
+        }
+
+
+def status(*, exactly: bool = True) -> Status:
+    """Read everything. Writes nothing, so a standby can be asked too.
+
+    Args:
+        exactly: count the rows of a small table.
+    """
+    number, estimated = _rows(exactly=exactly)
+    kept = _kept()
+    shards = [
+        ShardStatus(each.shard, each.pending, each.scopes, each.oldest_s, each.quarantined, **kept.get(each.shard, {}))
+        for each in changes.status()
+    ]
+    quarantined = changes.quarantined(QUARANTINED_SHOWN) if any(shard.quarantined for shard in shards) else []
+    return Status(shards, number, estimated, **_installation(), quarantined=quarantined)
+
+
+def _kept() -> dict[int, dict[str, Any]]:
+    """What flushes keep in the shards' rows. Ages by the server's clock: this machine's may differ."""
+    statement = compose(
+        """SELECT number, extract(epoch FROM clock_timestamp() - flushed_at)::float8,
+            extract(epoch FROM due_at - clock_timestamp())::float8, error,
+            extract(epoch FROM clock_timestamp() - failing_since)::float8, counters::text FROM {shards}""",
+        shards=quoted(Shard._meta.db_table),
+    )  # fmt: skip
+    names = ("flushed_s", "due_in_s", "error", "failing_s", "counters")
+    return {
+        number: dict(zip(names, (*told, json.loads(counters)), strict=True))
+        for number, *told, counters in rows(statement)
+    }
+
+
+def _installation() -> dict[str, Any]:
+    statement = compose(
+        """SELECT extract(epoch FROM clock_timestamp() - ticked_at)::float8,
+            extract(epoch FROM clock_timestamp() - audited_at)::float8, problems::text,
+            CASE WHEN rescan_after IS NULL THEN '' ELSE rescan_reason END, audit_failures::text
+        FROM {installation} WHERE id = {only}""",
+        installation=quoted(Installation._meta.db_table), only=Installation.ONLY,
+    )  # fmt: skip
+    tick_s, audit_s, problems, rescan, failures = next(iter(rows(statement)), (None, None, "[]", "", "[]"))
+    return {
+        "tick_s": tick_s, "audit_s": audit_s, "capture_problems": json.loads(problems), "rescan": rescan,
+        "audit_failures": json.loads(failures),
+    }  # fmt: skip
+
+
+def _rows(*, exactly: bool) -> tuple[int, bool]:
+    table = fragments().table
+    estimate = compose("SELECT reltuples::bigint FROM pg_class WHERE oid = '{table}'::regclass", table=table)
+    ((estimated,),) = rows(estimate)
+    if estimated > COUNTED_UP_TO or not exactly:
+        return max(estimated, 0), True
+    ((counted,),) = rows(compose("SELECT count(*) FROM {table}", table=table))
+    return int(counted), False
+
+
+def names(shards: Sequence[ShardStatus]) -> str:
+    """Shards for people: ``shard 3``, ``shards 0, 1, 2``, ``9 shards``."""
+    if len(shards) > 8:
+        return counted(len(shards), "shard")
+    return f"shard{'s' * (len(shards) > 1)} {', '.join(str(shard.shard) for shard in shards)}"
+
+
+def counted(number: float, noun: str) -> str:
+    """``1 change``, ``2,000 changes``."""
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
+
+
+def age(seconds: float | None) -> str:
+    """Seconds for people."""
+    if seconds is None:
+        return "-"
+    for unit_s, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * max(unit_s, 300):
+            return f"{seconds / unit_s:,.0f} {unit}"
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:,.1f} s" if seconds >= 1 else f"{seconds:,.2f} s"
+
+
+def ago(seconds: float | None) -> str:
+    """The age of something that may never have been."""
+    return "never" if seconds is None else f"{age(max(seconds, 0.0))} ago"

@@ -1,0 +1,315 @@
+"""The change log as flushes use it: what waits, what a slice takes, what it forgets, and quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from workflows_tasks import conf
+from workflows_tasks.host import host
+from workflows_tasks.keys import shard_sql, text_of
+from workflows_tasks.projection.sql import Sql, compose, execute, join, rows, value
+
+MOST_TAKEN: Final = 20_000
+"""Changes of runs in one slice."""
+
+MOST_OF_WORKSPACE: Final = 10_000
+"""Of those, of one workspace: others do not wait behind a flood."""
+
+MOST_SCOPES: Final = 500
+"""Scopes that one slice resolves together at most."""
+
+RETRY_S: Final = 60
+"""Seconds until a change in quarantine is tried again; twice as long each time, up to an hour."""
+
+MOST_RETRY_S: Final = 3_600
+
+TAKEABLE: Final = "(retry_at IS NULL OR retry_at <= clock_timestamp())"
+"""Condition on a change: it is not in quarantine, or its time to be tried again has come."""
+
+
+class Change(NamedTuple):
+    """Changes of one run in one workspace, which are flushed together."""
+
+    workspace: str | None
+    run: str
+    ids: list[str]
+    ages_s: list[float]
+    """How long ago each was written."""
+    was_refused: bool
+    """A change of this run is in quarantine."""
+
+
+class Scope(NamedTuple):
+    """Changes that name many runs: one, or several of one lookup, which are resolved together."""
+
+    ids: tuple[str, ...]
+    workspace: str | None
+    lookup: str
+    keys: tuple[str | None, ...]
+    """The key of each."""
+    low: str | None
+    high: str | None
+
+    def first(self, count: int) -> Scope:
+        """The first of several."""
+        return self._replace(ids=self.ids[:count], keys=self.keys[:count])
+
+    def __str__(self) -> str:
+        parts = {
+            "scope": self.lookup or "every run", "key": self.keys[0], "and": len(self.keys) - 1 or None,
+            "workspace": self.workspace, "low": self.low, "high": self.high,
+        }  # fmt: skip
+        return " ".join(f"{name}={part}" for name, part in parts.items() if part is not None)
+
+
+def take_runs(shard: int) -> list[Change]:
+    """Changes of runs of a shard: a bounded number of each workspace, those workspaces first that wait longest.
+
+    Nothing is deleted here: what a slice does not finish must still be there. The loop walks from workspace to
+    workspace in the index, so a million changes of one cost no more than one change of each of the others. A change in
+    quarantine comes along with a later change of its run.
+    """
+    statement = compose(
+        """
+        WITH RECURSIVE spaces(workspace) AS (
+            (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NOT NULL
+             ORDER BY workspace LIMIT 1)
+            UNION ALL
+            SELECT (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards}
+                    AND workspace > spaces.workspace ORDER BY workspace LIMIT 1)
+            FROM spaces WHERE spaces.workspace IS NOT NULL
+        ), oldest AS (
+            SELECT spaces.workspace, first.at FROM spaces CROSS JOIN LATERAL (
+                SELECT at FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace = spaces.workspace
+                  AND run IS NOT NULL AND {takeable} ORDER BY at LIMIT 1
+            ) AS first
+            WHERE spaces.workspace IS NOT NULL ORDER BY first.at LIMIT {most}
+        ), taken AS (
+            (SELECT each.* FROM (SELECT * FROM oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
+                SELECT workspace, run, id, at FROM {log}
+                WHERE shard = {shard} AND shards = {shards} AND workspace = oldest.workspace AND run IS NOT NULL
+                  AND {takeable} ORDER BY at LIMIT {of_workspace}
+            ) AS each LIMIT {most})
+            UNION ALL
+            (SELECT workspace, run, id, at FROM {log}
+             WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
+             ORDER BY at LIMIT {of_workspace})
+        ), quarantined AS (
+            SELECT workspace, run, id, at, {takeable} AS is_taken FROM {log}
+            WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
+        )
+        SELECT workspace, run, array_agg(id::text),
+               array_agg(extract(epoch FROM clock_timestamp() - at)::float8),
+               run IN (SELECT run FROM quarantined)
+        FROM (
+            SELECT * FROM taken
+            UNION ALL
+            SELECT workspace, run, id, at FROM quarantined WHERE NOT is_taken AND run IN (SELECT run FROM taken)
+        ) AS change
+        GROUP BY workspace, run
+        """,
+        shard=shard, takeable=TAKEABLE,
+        most=MOST_TAKEN, of_workspace=MOST_OF_WORKSPACE,
+    )  # fmt: skip
+    return [Change(*row) for row in rows(statement)]
+
+
+def take_scope(shard: int) -> Scope | None:
+    """The scope of a shard that waits longest, with others of the same lookup: a bulk insert leaves thousands."""
+    statement = compose(
+        """
+        SELECT array_agg(id::text ORDER BY at), workspace, lookup, array_agg(key ORDER BY at), low, high FROM (
+            SELECT id, at, lookup, key, low, high,
+                   CASE WHEN lookup = {workspace_lookup} AND low IS NULL AND high IS NULL THEN NULL
+                        ELSE workspace END AS workspace
+            FROM {log} WHERE shard = {shard} AND shards = {shards} AND run IS NULL AND {takeable}
+            ORDER BY at LIMIT {most}
+        ) AS scope
+        GROUP BY workspace, lookup, low, high ORDER BY min(at) LIMIT 1
+        """,
+        shard=shard, takeable=TAKEABLE, most=MOST_SCOPES, workspace_lookup=value(host().workspace.name),
+    )  # fmt: skip
+    found = next(iter(rows(statement)), None)
+    if found is None:
+        return None
+    ids, workspace, lookup, keys, low, high = found
+    return Scope(tuple(ids), workspace, lookup, tuple(keys), low, high)
+
+
+def forget(ids: Sequence[str]) -> int:
+    """Delete exactly these changes. Never "all up to": a change that committed meanwhile was not taken."""
+    if not ids:
+        return 0
+    return execute(compose("DELETE FROM {log} WHERE id = ANY({ids})", ids=Sql("%s::uuid[]", (list(ids),))))
+
+
+def quarantine(ids: Sequence[str], error: str) -> None:
+    """Keep changes that the database refused, with the error, and try them again slowly."""
+    execute(
+        compose(
+            """UPDATE {log} SET error = {error}, tries = coalesce(tries, 0) + 1,
+                retry_at = clock_timestamp() + make_interval(secs => least({retry} * 2 ^ coalesce(tries, 0), {most}))
+            WHERE id = ANY({ids})""",
+            error=value(error),
+            retry=RETRY_S,
+            most=MOST_RETRY_S,
+            ids=Sql("%s::uuid[]", (list(ids),)),
+        )
+    )
+
+
+def retry_quarantined() -> int:
+    """Have every change in quarantine tried by the next flush; returns how many."""
+    return execute(
+        compose(
+            "UPDATE {log} SET retry_at = NULL WHERE error IS NOT NULL",
+        )
+    )
+
+
+def log_runs(runs: Iterable[tuple[str, str]]) -> int:
+    """Log changes of runs, each ``(workspace, run)`` as text, as a trigger would; returns how many."""
+    given = list(runs)
+    if not given:
+        return 0
+    return _insert(
+        Sql(
+            "SELECT DISTINCT workspace, run FROM unnest(%s::text[], %s::text[]) AS given(workspace, run)",
+            ([workspace for workspace, _ in given], [run for _, run in given]),
+        )
+    )
+
+
+def log_selected(selected: Sql) -> int:
+    """Log the changes of runs that a query names: ``workspace`` and ``run``, in their own types."""
+    return _insert(
+        compose(
+            "SELECT DISTINCT {workspace}, {run} FROM ({selected}) AS selected(workspace, run)",
+            workspace=text_of("selected.workspace"),
+            run=text_of("selected.run"),
+            selected=selected,
+        )
+    )
+
+
+def _insert(named: Sql) -> int:
+    shards = conf.settings().shards
+    return execute(
+        compose(
+            """INSERT INTO {log} (shard, shards, workspace, run)
+            SELECT {shard}, {shards}, named.workspace, named.run FROM ({named}) AS named(workspace, run)
+            WHERE named.workspace IS NOT NULL""",
+            shard=shard_sql("named.workspace", shards),
+            shards=shards,
+            named=named,
+        )
+    )
+
+
+def log_scopes(shard: int, scopes: Iterable[Scope]) -> int:
+    """Log scopes of a shard, each of one key: smaller ones in the place of a wide one. Their ids are not used."""
+    given = [[each.workspace, each.lookup, each.keys[0], each.low, each.high] for each in scopes]
+    if not given:
+        return 0
+    columns = [list(column) for column in zip(*given, strict=True)]
+    arrays = join(", ", [Sql("%s::text[]", (column,)) for column in columns])
+    return execute(
+        compose(
+            """INSERT INTO {log} (shard, shards, workspace, lookup, key, low, high)
+            SELECT {shard}, {shards}, given.* FROM unnest({arrays}) AS given(workspace, lookup, key, low, high)""",
+            shard=shard,
+            arrays=arrays,
+        )
+    )
+
+
+def log_everything() -> None:
+    """Log the scope that names every run, for every shard."""
+    for shard in range(conf.settings().shards):
+        log_scopes(shard, [Scope((), None, "", (None,), None, None)])
+
+
+def deal_again() -> int:
+    """Give changes that were written for another number of shards to the shards there are now; returns how many.
+
+    One statement deletes and inserts, so two processes that do this at once share the work. What an old trigger wrote
+    "for every shard" is given to every shard by each of its copies: more than needed, never less.
+    """
+    shards = conf.settings().shards
+    return execute(
+        compose(
+            """WITH dealt AS (DELETE FROM {log} WHERE shards <> {shards} RETURNING *)
+            INSERT INTO {log} (shard, shards, workspace, run, lookup, key, low, high, at, error, tries, retry_at)
+            SELECT DISTINCT part.shard, {shards}, dealt.workspace, dealt.run, dealt.lookup, dealt.key, dealt.low,
+                dealt.high, dealt.at, dealt.error, dealt.tries, dealt.retry_at
+            FROM dealt CROSS JOIN generate_series(0, {last}) AS part(shard)
+            WHERE dealt.workspace IS NULL OR part.shard = {shard}""",
+            shards=shards,
+            last=shards - 1,
+            shard=shard_sql("dealt.workspace", shards),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardChanges:
+    """What waits in one shard."""
+
+    shard: int
+    pending: int
+    """Changes that can be taken."""
+    scopes: int
+    """Of those, scopes."""
+    oldest_s: float | None
+    quarantined: int
+
+
+MOST_COUNTED: Final = 100_000
+"""Changes that are counted of a shard; more are shown as this number."""
+
+
+def status() -> list[ShardChanges]:
+    """What waits in each shard, in one statement."""
+    statement = compose(
+        """
+        SELECT shard, pending.changes, pending.scopes, extract(epoch FROM clock_timestamp() - pending.oldest)::float8,
+               pending.quarantined
+        FROM generate_series(0, {last}) AS shard CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE {takeable}) AS changes,
+                   count(*) FILTER (WHERE run IS NULL AND {takeable}) AS scopes,
+                   min(at) FILTER (WHERE {takeable}) AS oldest,
+                   count(*) FILTER (WHERE error IS NOT NULL) AS quarantined
+            FROM (SELECT run, at, retry_at, error FROM {log} WHERE {log}.shard = shard.shard LIMIT {most}) AS change
+        ) AS pending ORDER BY shard
+        """,
+        last=conf.settings().shards - 1, takeable=TAKEABLE, most=MOST_COUNTED,
+    )  # fmt: skip
+    return [ShardChanges(*row) for row in rows(statement)]
+
+
+def oldest_change_s() -> float:
+    """Seconds that the oldest change has waited; 0 if none waits."""
+    return max((shard.oldest_s or 0.0 for shard in status()), default=0.0)
+
+
+class Quarantined(NamedTuple):
+    """A change that the database refused."""
+
+    shard: int
+    workspace: str | None
+    run: str | None
+    scope: str | None
+    error: str
+    tries: int
+
+
+def quarantined(limit: int) -> list[Quarantined]:
+    """Changes in quarantine, the oldest first."""
+    statement = compose(
+        """SELECT shard, workspace, run, CASE WHEN run IS NULL THEN concat_ws(' ', lookup, key) END, error, tries
+        FROM {log} WHERE error IS NOT NULL ORDER BY at LIMIT {limit}""",
+        limit=limit,
+    )  # fmt: skip
+    return [Quarantined(*row) for row in rows(statement)]

@@ -1,0 +1,456 @@
+"""A flush of one shard: a series of slices, each one transaction, each progress that a kill cannot take back.
+
+A slice locks the shard, takes changes, advances or recomputes the rows that they concern, and forgets those changes.
+All of it commits together. docs/design.md argues why the table is exact.
+
+Invariant: a row is the newest over all runs of its key whose last change has been forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from django.db import DatabaseError, InterfaceError, connections
+from django.db.models.functions import Coalesce, Now
+
+from workflows_tasks import conf
+from workflows_tasks.capture import nudge
+from workflows_tasks.capture.installation import COMMAND, installation
+from workflows_tasks.errors import WrongShards
+from workflows_tasks.host import host
+from workflows_tasks.keys import text_of
+from workflows_tasks.models import Installation, Shard
+from workflows_tasks.monitoring import telemetry
+from workflows_tasks.projection import changes, scopes, searches, transactions, writer
+from workflows_tasks.projection.changes import Change, Scope
+from workflows_tasks.projection.searches import Key, Newest
+from workflows_tasks.projection.sql import (
+    OF_ROW,
+    Sql,
+    compose,
+    fragments,
+    in_shard,
+    keyed,
+    keys,
+    newest_per_key,
+    of_grain,
+    quoted,
+    rows,
+)
+from workflows_tasks.projection.writer import ADVANCE, RECOMPUTE, Write
+
+DB_ERRORS: Final = (DatabaseError, InterfaceError)
+
+MOST_RECOMPUTED: Final = 5_000
+"""Rows that one slice recomputes at most; what is left is the next slice's."""
+
+SEARCH_S: Final = 0.5
+"""Seconds after which a slice begins no further search."""
+
+HOPELESS: Final = 100
+"""Changes that are refused one by one, with none that is not, after which it is no change's fault."""
+
+
+@dataclass(slots=True)
+class Flushed:
+    """What one flush did."""
+
+    changes: int = 0
+    rows: int = 0
+    more: bool = False
+    """Its time was over before the log was empty."""
+    is_busy: bool = False
+    """Another flush holds the shard."""
+
+
+class _ShardBusy(Exception):
+    """Another flush holds the shard's lock."""
+
+
+@dataclass(slots=True)
+class _Slice:
+    """The transaction that holds a shard."""
+
+    shard: int
+    counters: dict[str, float]
+    was_failing: bool
+    started_s: float = field(default_factory=time.monotonic)
+    done: int = 0
+
+    def finish(self, taken: Sequence[Change], ids: Sequence[str], counts: Mapping[str, int]) -> None:
+        """Forget changes, and count them in the shard's row."""
+        changes.forget(ids)
+        took_s = time.monotonic() - self.started_s
+        forgotten = set(ids)
+        self.done = len(forgotten)
+        for name, count in {**counts, "slices": 1, "changes": len(forgotten)}.items():
+            self.counters[name] = self.counters.get(name, 0) + count
+        for each in taken:
+            for change, age_s in zip(each.ids, each.ages_s, strict=True):
+                if change in forgotten:
+                    telemetry.observe(self.counters, "commit_to_visible", max(age_s + took_s, 0.0))
+        telemetry.observe(self.counters, "slice_seconds", took_s)
+        due_at = Now() + timedelta(seconds=nudge.delay_s(self.done))
+        _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None, due_at=due_at)
+        if self.was_failing:
+            telemetry.flush_recovered(shard=self.shard)
+        telemetry.slice_flushed(shard=self.shard, changes=self.done, counts=counts, took_s=took_s)
+
+
+def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
+    """Flush a shard until nothing can be taken, or a quarter of the time limit is over.
+
+    Args:
+        nudge_failures: failures that savers had beside their saves, to be counted.
+
+    Raises:
+        WrongShards: this process is set to another number of shards than the database.
+        django.db.DatabaseError, django.db.InterfaceError: an error that meets every change. It is kept in the shard's
+            row; the changes stay in the log.
+    """
+    total = Flushed()
+    until_s = time.monotonic() + conf.settings().flush_time_limit_s / 4
+    if nudge_failures:
+        count(shard, nudge_failures=nudge_failures)
+    try:
+        while _flush_runs(shard, total, until_s) + _flush_scope(shard, total):  # both of them, every time
+            if time.monotonic() >= until_s:
+                total.more = True
+                break
+    except _ShardBusy:
+        total.is_busy = True
+    except DB_ERRORS as error:
+        _note_failure(shard, error)
+        raise
+    if not total.changes and not total.is_busy:
+        _shard(shard).exclude(due_at=None).update(due_at=None)  # no flush follows this one
+    return total
+
+
+def flush_all(progress: Callable[[int], None] = lambda _: None) -> Flushed:
+    """Flush every shard, in this process, until nothing can be taken; ``progress`` is called with changes flushed.
+
+    Raises:
+        as ``flush``.
+    """
+    total = Flushed()
+    changes.deal_again()
+    waiting = list(range(conf.settings().shards))
+    while waiting:
+        for shard in waiting:
+            done = flush(shard)
+            progress(done.changes)
+            total.changes += done.changes
+            total.rows += done.rows
+            total.is_busy = total.is_busy or done.is_busy
+        changes.deal_again()
+        waiting = [each.shard for each in changes.status() if each.pending]
+    return total
+
+
+def count(shard: int, **counts: int) -> None:
+    """Add to counters of a shard outside a slice."""
+    try:
+        with _slice(shard) as current:
+            for name, number in counts.items():
+                current.counters[name] = current.counters.get(name, 0) + number
+            _shard(shard).update(counters=current.counters)
+    except _ShardBusy:
+        return  # a number is worth no wait
+
+
+def has_changes(shard: int) -> bool:
+    """Whether the shard has a change that can be taken."""
+    return any(each.pending for each in changes.status() if each.shard == shard)
+
+
+def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
+    """One slice of changes of runs; True if it flushed any."""
+    try:
+        with _slice(shard) as current:
+            taken = changes.take_runs(shard)
+            if not taken:
+                return False
+            written = _flush_changes(current, taken)
+    except DB_ERRORS as error:
+        if not transactions.is_refusal(error):
+            raise
+        return _isolate(shard, total, until_s)
+    total.changes += current.done
+    total.rows += written
+    return current.done > 0
+
+
+def _flush_changes(current: _Slice, taken: Sequence[Change]) -> int:
+    """Advance or recompute the rows of these changes, and forget them; returns how many rows were written."""
+    runs = list(dict.fromkeys(change.run for change in taken))
+    writes, unfinished = _decide(current.shard, runs)
+    written = writer.write(writes)
+    kept = _runs_of(runs, [*unfinished, *written.failed])
+    ids = [change_id for change in taken if change.run not in kept for change_id in change.ids]
+    current.finish(taken, ids, written.counts)
+    return written.rows
+
+
+def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Key, str]]]:
+    """What the rows that these runs concern should become, in key order.
+
+    Returns:
+        writes; and the keys, each with its row's run, that this slice has no time to search.
+    """
+    planned = [
+        Write(kind, Key(workspace, uid, workflow), Newest(was_used_at, was_run), Newest(used_at, run))
+        for kind, workspace, uid, workflow, was_used_at, was_run, used_at, run in rows(_concerned(shard, runs))
+    ]
+    wanted = [write.key for write in planned if write.kind == RECOMPUTE][:MOST_RECOMPUTED]
+    newest = searches.newest(wanted, until_s=time.monotonic() + SEARCH_S) if wanted else {}
+    writes, unfinished = [], []
+    for write in planned:
+        if write.kind == ADVANCE:
+            writes.append(write)
+        elif write.key in newest:
+            writes.append(write._replace(new=newest[write.key]))
+        else:
+            unfinished.append((write.key, write.was.run or ""))
+    return writes, unfinished
+
+
+def _concerned(shard: int, runs: Sequence[str]) -> Sql:
+    """Rows of ``(kind, key, the row as it is, the newest of these runs and the row's)``, in key order.
+
+    The keys are those that the runs have now, and those whose row names one of them. A row that is true and new enough
+    is left out.
+    """
+    parts = fragments()
+    of_runs = compose(
+        "live.run = ANY({runs}) AND {in_shard}",
+        runs=keys(runs, parts.run_type), in_shard=in_shard("live.workspace", shard),
+    )  # fmt: skip
+    return compose(
+        """
+        WITH candidate AS MATERIALIZED (
+            SELECT * FROM {newest}
+        ), concerned AS (
+            SELECT workspace, uid, workflow FROM candidate
+            UNION
+            SELECT workspace_id, uid, published_run_id FROM {table} AS stored
+            WHERE stored.last_run_id = ANY({runs}) AND {stored_in_shard}
+        ), compared AS (
+            SELECT concerned.*, stored.id, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
+                   candidate.used_at, candidate.run, live.used_at AS row_used_at,
+                   {of_grain} AND coalesce(live.used_at >= stored.last_used_at, false) AS is_true
+            FROM concerned
+            LEFT JOIN candidate USING (workspace, uid, workflow)
+            LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
+                                         = (concerned.workspace, concerned.uid, concerned.workflow)
+            LEFT JOIN {live} ON {of_row}
+        ), decided AS (
+            SELECT workspace, uid, workflow, id, was_used_at, was_run, is_true,
+                   CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
+                        THEN used_at ELSE row_used_at END AS used_at,
+                   CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
+                        THEN run ELSE was_run END AS run
+            FROM compared
+        )
+        SELECT CASE WHEN id IS NULL OR is_true THEN '{advance}' ELSE '{recompute}' END,
+               {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
+        FROM decided
+        WHERE id IS NULL OR NOT is_true OR (used_at, run) IS DISTINCT FROM (was_used_at, was_run)
+        ORDER BY decided.workspace, decided.uid, decided.workflow
+        """,
+        newest=newest_per_key(parts.live, of_runs), runs=keys(runs, parts.run_type),
+        stored_in_shard=in_shard("stored.workspace_id", shard), of_grain=of_grain("concerned.uid"),
+        of_row=OF_ROW, advance=ADVANCE, recompute=RECOMPUTE, workspace=text_of("workspace"),
+        workflow=text_of("workflow"), was_run=text_of("was_run"), run=text_of("run"),
+    )  # fmt: skip
+
+
+def _runs_of(runs: Sequence[str], unfinished: Sequence[tuple[Key, str] | Key]) -> set[str]:
+    """Of these runs, those that unfinished keys depend on: the row's own, and those that have the key now.
+
+    Asked after the decision. A run that left the key in between has left a change behind that was not taken.
+    """
+    if not unfinished:
+        return set()
+    named = {each[1] for each in unfinished if not isinstance(each, Key)}
+    of_keys = [each if isinstance(each, Key) else each[0] for each in unfinished]
+    columns = [list(column) for column in zip(*of_keys, strict=True)]
+    parts = fragments()
+    statement = compose(
+        """SELECT DISTINCT {run} FROM {keyed}
+        JOIN unnest({workspaces}, {uids}, {workflows}) AS key(workspace, uid, workflow)
+          ON key.workspace::{workspace_type} = keyed.workspace AND key.uid = keyed.uid
+         AND key.workflow::{workflow_type} = keyed.workflow""",
+        run=text_of("keyed.run"),
+        keyed=keyed(parts.live, compose("live.run = ANY({runs})", runs=keys(runs, parts.run_type))),
+        workspaces=Sql("%s::text[]", (columns[0],)), uids=Sql("%s::text[]", (columns[1],)),
+        workflows=Sql("%s::text[]", (columns[2],)),
+    )  # fmt: skip
+    return named | {run for (run,) in rows(statement)}
+
+
+def _flush_scope(shard: int, total: Flushed) -> bool:
+    """One slice of scopes of one lookup; True if there were any."""
+    scope: Scope | None = None
+    try:
+        with _slice(shard) as current:
+            scope = changes.take_scope(shard)
+            if scope is None:
+                return False
+            _resolve(current, scope)
+    except DB_ERRORS as error:
+        if scope is None or not transactions.is_refusal(error):
+            raise
+        for number in range(len(scope.keys)):
+            _narrow_down(shard, scope._replace(ids=scope.ids[number:][:1], keys=scope.keys[number:][:1]))
+    total.changes += len(scope.keys)
+    return True
+
+
+def _resolve(current: _Slice, scope: Scope) -> None:
+    parts = scopes.resolve(current.shard, scope)
+    current.finish([], [], {"scopes_split": int(parts > 0)})
+    if parts:
+        telemetry.scope_split(shard=current.shard, what=str(scope), parts=parts)
+
+
+def _narrow_down(shard: int, scope: Scope) -> None:
+    """Resolve one scope that may have something in it that the database refuses: split it, or else quarantine it."""
+    steps: tuple[Callable[[_Slice], object], ...] = (
+        lambda current: _resolve(current, scope),
+        lambda current: scopes.split_refused(current.shard, scope),
+    )
+    for step in steps:
+        try:
+            with _slice(shard) as current:
+                step(current)
+        except DB_ERRORS as error:
+            if not transactions.is_refusal(error):
+                raise
+            reason = telemetry.brief(error)
+        else:
+            return
+    with _slice(shard):
+        changes.quarantine(scope.ids, reason)
+    telemetry.quarantined(shard=shard, what=str(scope), why=reason)
+
+
+def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
+    """Find the changes that the database refuses, by halving, and put them into quarantine. True if any went.
+
+    Only if others go through: an error that meets all of them is the shard's. A change that was in quarantine before
+    goes back there in any case. Workspaces are tried one by one first, and small parts last, so that what is refused of
+    one workspace holds up no other.
+    """
+    parts = deque(_by_workspace(changes.take_runs(shard)))
+    refused: list[tuple[Change, BaseException]] = []
+    passed = False
+    while parts and time.monotonic() < until_s:
+        part = parts.popleft()
+        try:
+            with _slice(shard) as current:
+                total.rows += _flush_changes(current, part)
+        except DB_ERRORS as error:
+            if not transactions.is_refusal(error):
+                raise
+            if len(part) > 1:
+                parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+            elif part[0].was_refused:
+                _quarantine(shard, part[0], error)
+            else:
+                refused.append((part[0], error))
+        else:
+            passed = True
+            total.changes += current.done
+        if not passed and len(refused) >= HOPELESS:
+            break
+        while passed and refused:
+            _quarantine(shard, *refused.pop())
+    if refused:
+        raise refused[0][1]
+    return True
+
+
+def _by_workspace(taken: Sequence[Change]) -> list[list[Change]]:
+    parts: dict[str | None, list[Change]] = {}
+    for change in taken:
+        parts.setdefault(change.workspace, []).append(change)
+    return list(parts.values())
+
+
+def _quarantine(shard: int, change: Change, reason: BaseException) -> None:
+    with _slice(shard) as current:
+        changes.quarantine(change.ids, telemetry.brief(reason))
+        current.finish([], [], {"quarantined": 1})
+    telemetry.quarantined(shard=shard, what=f"run={change.run}", why=telemetry.brief(reason))
+
+
+@contextmanager
+def _slice(shard: int) -> Iterator[_Slice]:
+    """A transaction that holds the shard's lock: one flush writes a shard at a time.
+
+    The lock is taken by a statement of its own. The next statement's snapshot is newer, so it shows all that the
+    previous holder committed, and every run whose change it shows.
+
+    Raises:
+        _ShardBusy: another flush has it. Nobody waits: that one goes on until it finds nothing.
+        WrongShards: see ``flush``.
+    """
+    with transactions.read_committed(transactions.flush_limits()):
+        yield _locked(shard)
+
+
+def _locked(shard: int) -> _Slice:
+    held = next(iter(rows(_lock(shard))), None)
+    # Made anew where a host's test truncated it.
+    shards = installation().shards if held is None or held[2] is None else held[2]
+    if shards != conf.settings().shards:
+        raise WrongShards(
+            f"SHARDS is {conf.settings().shards} in this process and {shards} in the database, so nothing is flushed. "
+            f"Deploy one number everywhere, then run: {COMMAND}"
+        )
+    if held is None:
+        _, was_missing = Shard.objects.using(host().database).get_or_create(number=shard)
+        if not was_missing:
+            raise _ShardBusy
+        held = ("{}", False, shards)
+    counters, was_failing, _ = held
+    return _Slice(shard, json.loads(counters), was_failing)
+
+
+def _lock(shard: int) -> Sql:
+    return compose(
+        """SELECT shard.counters::text, shard.failing_since IS NOT NULL,
+            (SELECT installation.shards FROM {installation_table} AS installation WHERE installation.id = {only})
+        FROM {shard_table} AS shard WHERE shard.number = {shard} FOR UPDATE OF shard SKIP LOCKED""",
+        shard_table=quoted(Shard._meta.db_table),
+        installation_table=quoted(Installation._meta.db_table),
+        shard=shard,
+        only=Installation.ONLY,
+    )
+
+
+def _shard(shard: int) -> Any:
+    return Shard.objects.using(host().database).filter(number=shard)
+
+
+def _note_failure(shard: int, error: BaseException) -> None:
+    """Keep the error in the shard's row, with since when. The next flush is due after a pause."""
+    telemetry.flush_failed(error, shard=shard)
+    connections[host().database].close_if_unusable_or_obsolete()
+    try:
+        counters = dict(_shard(shard).values_list("counters", flat=True).first() or {})
+        counters["failures"] = counters.get("failures", 0) + 1
+        _shard(shard).update(
+            counters=counters, error=telemetry.brief(error), failing_since=Coalesce("failing_since", Now()),
+            due_at=Now() + timedelta(seconds=conf.settings().pause_s),
+        )  # fmt: skip
+    except DB_ERRORS:
+        return  # the database is away, or read-only: health says so

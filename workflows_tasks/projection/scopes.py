@@ -1,0 +1,293 @@
+"""What a scope stands for: it is resolved into changes of the runs that matter, or split if it names too many.
+
+A scope is forgotten in the transaction that puts other changes in its place. Those name
+
+- the run of each row that the scope names and that is not true, and
+- the newest run of each key among the scope's runs, where it is newer than the row.
+
+No more is needed. A row that is true and at least as new as all of the scope's runs needs nothing. If it stops being
+true later, that is another change, and a recompute looks at all runs of the key.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from workflows_tasks.capture.triggers import EVERY_RUN, tables
+from workflows_tasks.host import host
+from workflows_tasks.keys import text_of
+from workflows_tasks.projection import changes
+from workflows_tasks.projection.changes import Scope
+from workflows_tasks.projection.sql import (
+    Sql,
+    compose,
+    fragments,
+    in_shard,
+    join,
+    matching,
+    newest_per_key,
+    rows,
+    untrue,
+    value,
+)
+
+MOST_RUNS: Final = 20_000
+"""Runs, or rows, of a scope that is resolved by one statement."""
+
+WORKSPACES_AT_ONCE: Final = 200
+"""Workspaces that "every run" is split into by one statement."""
+
+FEW_RUNS: Final = 10
+"""A scope of so many runs is not split further: all of its runs are logged by themselves."""
+
+
+def lookups() -> list[str]:
+    """Every lookup that a trigger may write."""
+    return sorted({part.lookup for table in tables(host()) for part in table.scopes} | {host().workspace.name})
+
+
+def resolve(shard: int, scope: Scope) -> int:
+    """Put changes, or smaller scopes, in the place of a scope, and forget it. In the caller's transaction.
+
+    Returns:
+        how many smaller scopes; 0 if it was resolved.
+    """
+    if scope.lookup not in {EVERY_RUN, *lookups()}:
+        # From before a deploy that renamed what it leads through. Nobody can follow it any more.
+        every = scope._replace(lookup=EVERY_RUN, workspace=None, keys=(None,), low=None, high=None)
+        return split(shard, every, MOST_RUNS)
+    if scope.lookup == EVERY_RUN:
+        return split(shard, scope.first(1), MOST_RUNS)
+    if _size(shard, scope) > MOST_RUNS:
+        if len(scope.keys) > 1:
+            return resolve(shard, scope.first(len(scope.keys) // 2))
+        return split(shard, scope, MOST_RUNS)
+    changes.log_selected(join(" UNION ALL ", [_untrue_rows(shard, scope), _newer_runs(shard, scope)]))
+    changes.forget(scope.ids)
+    return 0
+
+
+def split(shard: int, scope: Scope, most: int) -> int:
+    """Put smaller scopes in the place of one: by workspace, then by ranges of ``most`` runs. Returns how many."""
+    if scope.lookup == EVERY_RUN:
+        parts = _next_workspaces(shard, scope)
+    elif _of_workspace(scope):
+        parts = _ranges(shard, scope._replace(workspace=scope.keys[0]), most)
+    elif scope.workspace is None:
+        parts = [scope._replace(workspace=workspace) for workspace in _workspaces(shard, scope)]
+    else:
+        parts = _ranges(shard, scope, most)
+    changes.log_scopes(shard, parts)
+    changes.forget(scope.ids)
+    return len(parts)
+
+
+def split_refused(shard: int, scope: Scope) -> int:
+    """The same for one scope with something in it that the database refuses: down to the runs themselves."""
+    if scope.lookup != EVERY_RUN:
+        size = _size(shard, scope)
+        if size <= FEW_RUNS:
+            named = compose("SELECT matched.workspace, matched.run FROM {matched}", matched=_matched(shard, scope))
+            stored = compose(
+                "SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored WHERE {named}",
+                named=_named(shard, scope),
+            )  # fmt: skip
+            changes.log_selected(join(" UNION ALL ", [named, stored]))
+            changes.forget(scope.ids)
+            return 0
+        return split(shard, scope, max(size // 8, FEW_RUNS))
+    return split(shard, scope, FEW_RUNS)
+
+
+def names_run(run: str) -> Sql:
+    """Condition on ``change``, a scope in the log: it names a run, whether that counts or not.
+
+    Args:
+        run: SQL of the run's key.
+    """
+    kind = fragments().run_type
+    in_range = f"""(change.low IS NULL OR {run} > change.low::{kind})
+        AND (change.high IS NULL OR {run} <= change.high::{kind})"""
+    by_lookup = [
+        compose(
+            "(change.lookup = {lookup} AND EXISTS (SELECT FROM {matched} WHERE matched.run = {run}))",
+            lookup=value(lookup),
+            run=run,
+            matched=_matched_by_change(lookup),
+        )
+        for lookup in lookups()
+    ]
+    return compose(
+        "(change.lookup NOT IN ({known}) OR ({in_range} AND ({by_lookup})))",
+        known=join(", ", [value(lookup) for lookup in lookups()]), in_range=in_range,
+        by_lookup=join(" OR ", by_lookup),
+    )  # fmt: skip
+
+
+def _matched_by_change(lookup: str) -> Sql:
+    return matching(lookup, Sql("ARRAY[change.key]"))
+
+
+def _keys(scope: Scope) -> Sql:
+    return value(list(scope.keys), "text[]")
+
+
+def _of_workspace(scope: Scope) -> bool:
+    return scope.lookup == host().workspace.name
+
+
+def _in_range(run: str, scope: Scope) -> Sql:
+    kind = fragments().run_type
+    limits = [
+        f"{run} {sign} " + value(text) + f"::{kind}" for sign, text in ((">", scope.low), ("<=", scope.high))
+        if text is not None
+    ]  # fmt: skip
+    return join(" AND ", limits) if limits else Sql("true")
+
+
+def _in_workspace(workspace: str, shard: int, scope: Scope) -> Sql:
+    """Condition: a workspace is the scope's, or, where it may be any, one of the shard."""
+    if _of_workspace(scope):
+        return f"{workspace} = ANY((" + _keys(scope) + f")::{fragments().workspace_type}[])"
+    if scope.workspace is None:
+        return Sql(in_shard(workspace, shard))
+    return f"{workspace} = " + value(scope.workspace) + f"::{fragments().workspace_type}"
+
+
+def _matched(shard: int, scope: Scope) -> Sql:
+    """``matched(run, workspace)``: every run of the scope, whether it counts or not."""
+    return compose(
+        "(SELECT matched.run, matched.workspace FROM {matched} WHERE {in_workspace} AND {in_range}) "
+        "AS matched(run, workspace)",
+        matched=matching(scope.lookup, _keys(scope)), in_workspace=_in_workspace("matched.workspace", shard, scope),
+        in_range=_in_range("matched.run", scope),
+    )  # fmt: skip
+
+
+def _named(shard: int, scope: Scope) -> Sql:
+    """Condition on ``stored``: the scope names the row's run, or the row is of the workspace that the scope names."""
+    in_workspace = _in_workspace("stored.workspace_id", shard, scope)
+    if _of_workspace(scope):
+        return compose(
+            "{in_workspace} AND {in_range}",
+            in_workspace=in_workspace, in_range=_in_range("stored.last_run_id", scope),
+        )  # fmt: skip
+    return compose(
+        "{in_workspace} AND stored.last_run_id IN (SELECT matched.run FROM {matched})",
+        in_workspace=in_workspace, matched=_matched(shard, scope),
+    )  # fmt: skip
+
+
+def _size(shard: int, scope: Scope) -> int:
+    """Runs of a scope, or rows if those are more; counted as far as it matters."""
+    most = MOST_RUNS + 1
+    sizes = [
+        compose("SELECT count(*) AS size FROM (SELECT FROM {matched} LIMIT {most}) AS counted",
+                matched=_matched(shard, scope), most=most),
+    ]  # fmt: skip
+    if _of_workspace(scope):
+        sizes.append(
+            compose(
+                "SELECT count(*) FROM (SELECT FROM {table} AS stored WHERE {named} LIMIT {most}) AS counted",
+                named=_named(shard, scope),
+                most=most,
+            )
+        )
+    return max(int(size) for (size,) in rows(join(" UNION ALL ", sizes)))
+
+
+def _untrue_rows(shard: int, scope: Scope) -> Sql:
+    return compose(
+        "SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored WHERE {named} AND {untrue}",
+        named=_named(shard, scope), untrue=untrue(),
+    )  # fmt: skip
+
+
+def _newer_runs(shard: int, scope: Scope) -> Sql:
+    where = _in_workspace("live.workspace", shard, scope)
+    if _of_workspace(scope):
+        where = where + " AND " + _in_range("live.run", scope)
+    else:
+        where = where + " AND live.run IN (SELECT matched.run FROM " + _matched(shard, scope) + ")"
+    return compose(
+        """SELECT newest.workspace, newest.run FROM {newest}
+        LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
+                                     = (newest.workspace, newest.uid, newest.workflow)
+        WHERE stored.id IS NULL OR (newest.used_at, newest.run) > (stored.last_used_at, stored.last_run_id)""",
+        newest=newest_per_key(fragments().live, where),
+    )  # fmt: skip
+
+
+def _next_workspaces(shard: int, scope: Scope) -> list[Scope]:
+    """The next workspaces past ``low`` as scopes of their own, and the rest as one that begins after them."""
+    kind = fragments().workspace_type
+
+    def following(after: Sql | str | None) -> Sql:
+        past = {
+            column: "true" if after is None else compose("{column} > {after}", column=column, after=after)
+            for column in ("raw.workspace", "stored.workspace_id")
+        }
+        return compose(
+            """(SELECT workspace FROM (
+                (SELECT raw.workspace FROM {raw} WHERE {raw_past} AND raw.workspace IS NOT NULL
+                 ORDER BY raw.workspace LIMIT 1)
+                UNION ALL
+                (SELECT stored.workspace_id FROM {table} AS stored WHERE {stored_past}
+                 ORDER BY stored.workspace_id LIMIT 1)
+            ) AS both_(workspace) ORDER BY workspace LIMIT 1)""",
+            raw_past=past["raw.workspace"],
+            stored_past=past["stored.workspace_id"],
+        )  # fmt: skip
+
+    begin = None if scope.low is None else value(scope.low) + f"::{kind}"
+    statement = compose(
+        """
+        WITH RECURSIVE spaces(workspace, number) AS (
+            SELECT {first}, 1
+            UNION ALL
+            SELECT {next}, number + 1 FROM spaces WHERE workspace IS NOT NULL AND number < {most}
+        )
+        SELECT {text}, {of_shard} FROM spaces WHERE workspace IS NOT NULL ORDER BY number
+        """,
+        first=following(begin), next=following("spaces.workspace"), most=WORKSPACES_AT_ONCE,
+        text=text_of("workspace"), of_shard=in_shard("workspace", shard),
+    )  # fmt: skip
+    found = rows(statement)
+    name = host().workspace.name
+    parts = [
+        scope._replace(workspace=workspace, lookup=name, keys=(workspace,), low=None)
+        for workspace, is_ours in found if is_ours
+    ]  # fmt: skip
+    if len(found) == WORKSPACES_AT_ONCE:
+        parts.append(scope._replace(low=found[-1][0]))
+    return parts
+
+
+def _workspaces(shard: int, scope: Scope) -> list[str]:
+    """A run that a row of another workspace still names has a change of its own, from when it was moved."""
+    statement = compose(
+        "SELECT DISTINCT {text} FROM {matched}", text=text_of("matched.workspace"), matched=_matched(shard, scope)
+    )
+    return [workspace for (workspace,) in rows(statement)]
+
+
+def _ranges(shard: int, scope: Scope, most: int) -> list[Scope]:
+    """Ranges of runs, the first and the last open at their ends if the scope is."""
+    runs = compose("SELECT matched.run FROM {matched}", matched=_matched(shard, scope))
+    if _of_workspace(scope):
+        runs = runs + compose(
+            " UNION SELECT stored.last_run_id FROM {table} AS stored WHERE {named}",
+            named=_named(shard, scope),
+        )  # fmt: skip
+    statement = compose(
+        """SELECT {text} FROM (
+            SELECT runs.run, row_number() OVER (ORDER BY runs.run) AS position FROM ({runs}) AS runs(run)
+        ) AS numbered WHERE mod(position, {most}) = 0 ORDER BY run""",
+        text=text_of("run"), runs=runs, most=most,
+    )  # fmt: skip
+    cuts = [run for (run,) in rows(statement)]
+    return [
+        scope._replace(low=low, high=high)
+        for low, high in zip([scope.low, *cuts], [*cuts, scope.high], strict=True)
+        if low is None or low != high
+    ]

@@ -1,0 +1,339 @@
+"""What every statement is made of.
+
+One subquery knows the host: ``live``, the runs that count, with their workspace, user and workflow. Django's ORM
+compiles it from the settings. Everything around it is fixed SQL, which PostgreSQL flattens into it, so a condition on
+``live`` reaches the run's own indexes.
+
+Keys travel as text (``keys``) and are cast back in the statement. Moments travel as text too, because PostgreSQL stores
+moments that Python cannot hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from string import Formatter
+from typing import Any, Final
+
+from django.core.signals import setting_changed
+from django.db import connections
+from django.db.models import F, Model, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, NullIf
+
+from workflows_tasks import conf
+from workflows_tasks.host import Host, host, storage_field
+from workflows_tasks.keys import column_type, shard_sql, text_of
+from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """A piece of SQL with its parameters, so that the two are never put in order by hand."""
+
+    text: str
+    params: tuple[Any, ...] = ()
+
+    def __add__(self, other: Sql | str) -> Sql:
+        return join("", (self, other))
+
+    def __radd__(self, other: str) -> Sql:
+        return join("", (other, self))
+
+
+def join(separator: str, parts: Iterable[Sql | str]) -> Sql:
+    """Pieces one after the other."""
+    made = [part if isinstance(part, Sql) else Sql(part) for part in parts]
+    return Sql(separator.join(part.text for part in made), tuple(value for part in made for value in part.params))
+
+
+def compose(template: str, **parts: Sql | str | int) -> Sql:
+    """``template`` with each ``{name}`` replaced by a piece; parameters follow in the order of the text.
+
+    What every statement may need is there without being given: see ``Fragments``.
+    """
+    pieces: list[Sql | str] = []
+    for literal, name, _, _ in Formatter().parse(template):
+        pieces.append(literal)
+        if name is not None:
+            part = parts[name] if name in parts else getattr(fragments(), name)
+            pieces.append(part if isinstance(part, Sql) else str(part))
+    return join("", pieces)
+
+
+def value(given: Any, kind: str = "text") -> Sql:
+    """A parameter, cast to a type."""
+    return Sql(f"%s::{kind}", (given,))
+
+
+def keys(given: Sequence[str], kind: str) -> Sql:
+    """Keys given as text, as an array of their type."""
+    return Sql(f"%s::text[]::{kind}[]", (list(given),))
+
+
+def rows(statement: Sql) -> list[Any]:
+    """Execute a statement; returns its rows."""
+    with cursor() as executing:
+        executing.execute(statement.text, statement.params or None)
+        return list(executing.fetchall()) if executing.description else []
+
+
+def execute(statement: Sql) -> int:
+    """Execute a statement; returns how many rows it wrote."""
+    with cursor() as executing:
+        executing.execute(statement.text, statement.params or None)
+        return int(executing.rowcount)
+
+
+@contextmanager
+def cursor() -> Iterator[Any]:
+    """A cursor on the host's database."""
+    with connections[host().database].cursor() as executing:
+        yield executing
+
+
+def quoted(name: str) -> str:
+    """A table's or column's name, as Django quotes it."""
+    return str(connections[host().database].ops.quote_name(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Fragments:
+    """What depends on the host: quoted names, types of key columns, the live runs."""
+
+    table: str
+    log: str
+    shards: int
+    live: Sql
+    """``live(run, workspace, "user", uid, workflow, used_at)``: the runs that count."""
+    history: Sql
+    """The same for the runs that a backfill fills, under the same name."""
+    has_history_filter: bool
+    raw: Sql
+    """``raw(run, workspace)``: every run, whether it counts or not."""
+    run_type: str
+    workspace_type: str
+    user_type: str
+    workflow_type: str
+    grains: tuple[str, ...]
+
+
+@cache
+def fragments() -> Fragments:
+    """The fragments of the host in force."""
+    found = host()
+    return Fragments(
+        table=quoted(WorkspaceRecentWorkflow._meta.db_table),
+        log=quoted(CHANGES),
+        shards=conf.settings().shards,
+        live=_live(found, Q()),
+        history=_live(found, found.backfill_filter),
+        has_history_filter=bool(found.backfill_filter),
+        raw=_compiled(QuerySet(found.run).order_by().values_list(F("pk"), F(found.workspace.attname)))
+        + " AS raw(run, workspace)",
+        run_type=column_type(found.run_key),
+        workspace_type=column_type(found.workspace),
+        user_type=column_type(found.user),
+        workflow_type=column_type(found.workflow),
+        grains=conf.settings().grains,
+    )
+
+
+def _live(found: Host, extra: Q) -> Sql:
+    placed = {f"{found.workspace.name}__isnull": False, f"{found.path_lookup}__isnull": False}
+    placed |= {f"{found.used_at.name}__isnull": False}
+    user = F(found.user.attname)
+    runs = (
+        # Not by the base manager: a host may filter or annotate there, which no trigger could see.
+        QuerySet(found.run)
+        .filter(found.run_filter, extra, **placed)
+        .order_by()
+        .values_list(
+            F("pk"),
+            F(found.workspace.attname),
+            user,
+            # An empty name is no user: uid '' is the workspace's own grain.
+            NullIf(Cast(user, TextField()), Value(""), output_field=TextField()),
+            F(found.path_lookup),
+            F(found.used_at.name),
+        )
+    )
+    return _compiled(runs) + ' AS live(run, workspace, "user", uid, workflow, used_at)'
+
+
+def matching(lookup: str, keys: Sql) -> Sql:
+    """``matched(run, workspace)``: every run that a lookup leads to one of these keys from, whether it counts or not.
+
+    Args:
+        keys: the keys' texts, as an array.
+    """
+    found = host()
+    field = found.lookup_field(lookup)
+    runs = QuerySet(found.run).order_by().values_list(F("pk"), F(found.workspace.attname), F(lookup))
+    return compose(
+        "(SELECT all_runs.run, all_runs.workspace FROM {runs} AS all_runs(run, workspace, key) "
+        "WHERE all_runs.key = ANY(({keys})::{kind}[])) AS matched(run, workspace)",
+        runs=_compiled(runs), keys=keys, kind=column_type(field),
+    )  # fmt: skip
+
+
+def _compiled(runs: QuerySet[Model, Any]) -> Sql:
+    text, params = runs.query.get_compiler(host().database).as_sql()
+    return Sql(f"({text})", tuple(params))
+
+
+def in_shard(workspace: str, shard: int) -> str:
+    """Condition: a workspace column's value belongs to the shard."""
+    return f"{shard_sql(text_of(workspace), conf.settings().shards)} = {shard}"
+
+
+def shard_of_workspace(workspace: Sql) -> Sql:
+    """The shard of a workspace given by a parameter."""
+    text = text_of(workspace.text)
+    return Sql(shard_sql(text, conf.settings().shards), workspace.params * 2)
+
+
+KEY: Final = "workspace_id, uid, published_run_id"
+COLUMNS: Final = f"{KEY}, last_used_at, last_run_id"
+
+
+def keyed(live: Sql, where: Sql | str) -> Sql:
+    """``keyed(workspace, uid, workflow, used_at, run)``: the runs of ``live``, once for each grain."""
+    grains = fragments().grains
+    of_grain = {
+        conf.WORKSPACE: "SELECT ''",
+        conf.USER: "SELECT live.uid WHERE live.uid IS NOT NULL",
+    }
+    return compose(
+        """(
+            SELECT live.workspace, grain.uid, live.workflow, live.used_at, live.run
+            FROM {live} CROSS JOIN LATERAL ({grains}) AS grain(uid) WHERE {where}
+        ) AS keyed(workspace, uid, workflow, used_at, run)""",
+        live=live, grains=" UNION ALL ".join(of_grain[grain] for grain in grains), where=where,
+    )  # fmt: skip
+
+
+def newest_per_key(live: Sql, where: Sql | str) -> Sql:
+    """``newest(workspace, uid, workflow, used_at, run)``: the newest of the runs for each key.
+
+    Where both grains are stored, the users' are found first and the workspace's among those, which are far fewer.
+    """
+    if len(fragments().grains) < len(conf.GRAINS):
+        return compose(
+            """(
+                SELECT DISTINCT ON (keyed.workspace, keyed.uid, keyed.workflow) keyed.* FROM {keyed}
+                ORDER BY keyed.workspace, keyed.uid, keyed.workflow, keyed.used_at DESC, keyed.run DESC
+            ) AS newest(workspace, uid, workflow, used_at, run)""",
+            keyed=keyed(live, where),
+        )
+    return compose(
+        """(
+            WITH by_user AS MATERIALIZED (
+                SELECT DISTINCT ON (live.workspace, live.uid, live.workflow)
+                    live.workspace, live.uid, live.workflow, live.used_at, live.run
+                FROM {live}
+                WHERE {where}
+                ORDER BY live.workspace, live.uid, live.workflow, live.used_at DESC, live.run DESC
+            )
+            SELECT * FROM by_user WHERE uid IS NOT NULL
+            UNION ALL
+            (
+                SELECT DISTINCT ON (workspace, workflow) workspace, '', workflow, used_at, run
+                FROM by_user
+                ORDER BY workspace, workflow, used_at DESC, run DESC
+            )
+        ) AS newest(workspace, uid, workflow, used_at, run)""",
+        live=live, where=where,
+    )  # fmt: skip
+
+
+OF_ROW: Final = """live.run = stored.last_run_id AND live.workspace = stored.workspace_id
+          AND live.workflow = stored.published_run_id AND (stored.uid = '' OR stored.uid = live.uid)"""
+"""Condition on ``live`` and ``stored``: the row's run counts, and has the row's key."""
+
+
+def untrue(among: Sql | str = "true") -> Sql:
+    """Condition on ``stored``: its run is gone, hidden, of another key, or older than the row says; or its grain is not
+    stored any more.
+
+    Args:
+        among: a condition on ``live`` that every row's run meets anyway, so that the planner reads only those.
+    """
+    return compose(
+        "NOT ({of_grain} AND EXISTS (SELECT FROM {live} WHERE {among} AND {of_row} "
+        "AND live.used_at >= stored.last_used_at))",
+        of_grain=of_grain("stored.uid"), live=fragments().live, among=among, of_row=OF_ROW,
+    )  # fmt: skip
+
+
+def of_grain(uid: str) -> str:
+    """Condition on a ``uid``: it is of a grain that is stored."""
+    grains = fragments().grains
+    if len(grains) == len(conf.GRAINS):
+        return "true"
+    return f"{uid} = ''" if conf.WORKSPACE in grains else f"{uid} <> ''"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A range of workspaces by key, as text: from ``first``, or just past ``after``, to ``last``. None is unbounded.
+
+    Inside the workspaces at its ends it may begin and end at a run: in ``first`` past ``after_run``, in ``last`` with
+    ``last_run``. So any two positions in the order of (workspace, run) have a range between them.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    after: str | None = None
+    after_run: str | None = None
+    last_run: str | None = None
+
+    def where(self, workspace: str, run: str | None = None) -> Sql:
+        """Condition on a column of workspaces and one of their runs.
+
+        Without ``run`` the workspaces at the ends are whole. Within one workspace it is an equality and a range of
+        runs. Otherwise it is a range of workspaces, so that an index on that column serves.
+        """
+        kind, run_kind = fragments().workspace_type, fragments().run_type
+
+        def of_workspace(text: str) -> Sql:
+            return value(text) + f"::{kind}"
+
+        one = self.first is not None and self.first == self.last
+        bounds = [("=", self.first)] if one else [(">=", self.first), (">", self.after), ("<=", self.last)]
+        where = [f"{workspace} {sign} " + of_workspace(text) for sign, text in bounds if text is not None]
+        for sign, end, text in ((">", self.first, self.after_run), ("<=", self.last, self.last_run)):
+            if run is None or text is None:
+                continue
+            limit = value(text) + f"::{run_kind}"
+            if one:
+                where.append(f"{run} {sign} " + limit)
+            else:
+                assert end is not None
+                where.append(f"({workspace}, {run}) {sign} (" + of_workspace(end) + ", " + limit + ")")
+        return join(" AND ", where) if where else Sql("true")
+
+
+EVERYWHERE: Final = Range()
+
+
+def since_moment(since: Any) -> Sql:
+    """A moment that came from Python, as the run's column has it."""
+    connection = connections[host().database]
+    return Sql("%s", (storage_field(host().used_at).get_db_prep_value(since, connection),))
+
+
+def in_history(among: Range, since: Any = None) -> Sql:
+    """Condition on ``fragments().history``: of a range, and used at a moment or later."""
+    where = among.where("live.workspace", "live.run")
+    return where if since is None else where + " AND live.used_at >= " + since_moment(since)
+
+
+def forget_fragments(*, setting: str, **_: object) -> None:
+    """The fragments depend on the settings."""
+    if setting == conf.NAME:
+        fragments.cache_clear()
+
+
+setting_changed.connect(forget_fragments, dispatch_uid="workflows_tasks.projection.sql")

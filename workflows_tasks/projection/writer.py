@@ -1,0 +1,193 @@
+"""The only writer of the table.
+
+Whoever writes several rows writes them in key order (workspace, uid, workflow): then no two writers deadlock. Upward
+writes are conditional on the row being older, and all others on the row being as it was read. So a flush and a
+backfill, which takes no lock, cannot undo each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from workflows_tasks.projection.searches import Key, Newest
+from workflows_tasks.projection.sql import (
+    COLUMNS,
+    KEY,
+    Range,
+    Sql,
+    compose,
+    fragments,
+    in_history,
+    join,
+    newest_per_key,
+    rows,
+)
+
+ADVANCE: Final = "advance"
+RECOMPUTE: Final = "recompute"
+
+
+class Write(NamedTuple):
+    """What a row should become."""
+
+    kind: str
+    """``ADVANCE``: to ``new``, if the row is older or missing. ``RECOMPUTE``: to ``new``, or away, if the row is as it
+    was read."""
+
+    key: Key
+    was: Newest
+    """The row as it was read."""
+    new: Newest
+
+
+@dataclass(slots=True)
+class Written:
+    """How many rows were advanced, recomputed and removed, and the keys whose row was not as it was read."""
+
+    advanced: int = 0
+    recomputed: int = 0
+    removed: int = 0
+    failed: tuple[Key, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return self.advanced + self.recomputed + self.removed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By the names of ``telemetry.COUNTERS``."""
+        return {
+            "rows_advanced": self.advanced, "rows_recomputed": self.recomputed, "rows_removed": self.removed,
+        }  # fmt: skip
+
+
+def write(writes: Sequence[Write]) -> Written:
+    """Write rows, which must be given in key order: neighbours of one kind by one statement, so in that order."""
+    total = Written()
+    for kind, group in groupby(writes, key=lambda each: each.kind):
+        if kind == ADVANCE:
+            total.advanced += _advance(list(group))
+            continue
+        recomputed, removed, failed = _recompute(list(group))
+        total.recomputed += recomputed
+        total.removed += removed
+        total.failed += failed
+    return total
+
+
+def _advance(writes: Sequence[Write]) -> int:
+    given = _given(
+        {
+            "workspace": [each.key.workspace for each in writes],
+            "uid": [each.key.uid for each in writes],
+            "workflow": [each.key.workflow for each in writes],
+            "used_at": [each.new.used_at for each in writes],
+            "run": [each.new.run for each in writes],
+        }
+    )
+    source = compose(
+        """SELECT workspace::{workspace_type}, uid, workflow::{workflow_type}, used_at::timestamptz, run::{run_type}
+        FROM {given} ORDER BY position""",
+        given=given,
+    )
+    ((written,),) = rows(_counted(_upsert(source)))
+    return int(written)
+
+
+def _upsert(source: Sql) -> Sql:
+    """Write upwards only, whoever wrote in between. ``source`` must come in key order."""
+    return compose(
+        """INSERT INTO {table} AS stored ({columns}) {source}
+        ON CONFLICT ({key}) DO UPDATE
+        SET last_used_at = excluded.last_used_at, last_run_id = excluded.last_run_id
+        WHERE (excluded.last_used_at, excluded.last_run_id) > (stored.last_used_at, stored.last_run_id)
+        RETURNING 1""",
+        columns=COLUMNS, key=KEY, source=source,
+    )  # fmt: skip
+
+
+def _counted(statement: Sql) -> Sql:
+    return compose("WITH written AS ({statement}) SELECT count(*) FROM written", statement=statement)
+
+
+def _recompute(writes: Sequence[Write]) -> tuple[int, int, tuple[Key, ...]]:
+    """Set rows to the newest run that is left, or delete them, where they still are as they were read.
+
+    The rows are locked in key order first. The condition is checked on the locked row, which is the newest version: in
+    a snapshot's version alone it would lose what a backfill wrote meanwhile.
+    """
+    given = _given(
+        {
+            "workspace": [each.key.workspace for each in writes],
+            "uid": [each.key.uid for each in writes],
+            "workflow": [each.key.workflow for each in writes],
+            "was_used_at": [each.was.used_at for each in writes],
+            "was_run": [each.was.run for each in writes],
+            "used_at": [each.new.used_at for each in writes],
+            "run": [each.new.run for each in writes],
+        }
+    )
+    statement = compose(
+        """
+        WITH locked AS MATERIALIZED (
+            SELECT stored.id, given.position, given.was_used_at::timestamptz AS was_used_at,
+                   given.was_run::{run_type} AS was_run, given.used_at::timestamptz AS used_at,
+                   given.run::{run_type} AS run
+            FROM {table} AS stored
+            JOIN {given} ON stored.workspace_id = given.workspace::{workspace_type} AND stored.uid = given.uid
+                        AND stored.published_run_id = given.workflow::{workflow_type}
+            WHERE (stored.last_used_at, stored.last_run_id)
+                = (given.was_used_at::timestamptz, given.was_run::{run_type})
+            ORDER BY given.position
+            FOR UPDATE OF stored
+        ), recomputed AS (
+            UPDATE {table} AS stored SET last_used_at = locked.used_at, last_run_id = locked.run
+            FROM locked WHERE stored.id = locked.id AND locked.run IS NOT NULL
+              AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
+            RETURNING locked.position
+        ), removed AS (
+            DELETE FROM {table} AS stored USING locked
+            WHERE stored.id = locked.id AND locked.run IS NULL
+              AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
+            RETURNING locked.position
+        )
+        SELECT position - 1, true FROM recomputed UNION ALL SELECT position - 1, false FROM removed
+        """,
+        given=given,
+    )
+    done = dict(rows(statement))
+    failed = tuple(each.key for position, each in enumerate(writes) if position not in done)
+    recomputed = sum(done.values())
+    return recomputed, len(done) - recomputed, failed
+
+
+def _given(columns: dict[str, list[str | None]]) -> Sql:
+    """Columns of text as a table, with each row's position."""
+    arrays = join(", ", [Sql("%s::text[]", (column,)) for column in columns.values()])
+    return compose(
+        "unnest({arrays}) WITH ORDINALITY AS given({names}, position)", arrays=arrays, names=", ".join(columns)
+    )
+
+
+def fill(among: Range, since: object = None) -> int:
+    """Advance the rows of all runs of a range that history counts, by one statement, without a lock; returns rows.
+
+    The caller must look over the range's rows in a later transaction (``history.log_untrue``): a run may be gone
+    between this statement's snapshot and its commit.
+    """
+    newest = newest_per_key(fragments().history, in_history(among, since))
+    # Only the range's own rows: while the table fills up nothing is known of it, and the planner would read all of it.
+    source = compose(
+        """SELECT newest.workspace, newest.uid, newest.workflow, newest.used_at, newest.run
+        FROM {newest} LEFT JOIN (SELECT * FROM {table} AS stored WHERE {of_range}) AS present
+          ON (present.workspace_id, present.uid, present.published_run_id)
+           = (newest.workspace, newest.uid, newest.workflow)
+        WHERE present.id IS NULL OR (newest.used_at, newest.run) > (present.last_used_at, present.last_run_id)
+        ORDER BY newest.workspace, newest.uid, newest.workflow""",
+        newest=newest, of_range=among.where("stored.workspace_id"),
+    )  # fmt: skip
+    ((written,),) = rows(_counted(_upsert(source)))
+    return int(written)

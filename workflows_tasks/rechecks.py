@@ -1,0 +1,67 @@
+"""For writes that no trigger saw: have their runs looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.db.models import Model, QuerySet
+
+from workflows_tasks import keys
+from workflows_tasks.errors import InvalidArgument
+from workflows_tasks.host import host
+from workflows_tasks.projection import changes
+from workflows_tasks.projection.sql import Sql, compose, fragments
+
+BATCH: Final = 10_000
+
+
+def recheck(runs: QuerySet[Any] | Iterable[Any]) -> int:
+    """Log runs as changed, as a trigger would; the next flush looks at them. An operator's tool.
+
+    It is needed only for writes that were made with triggers off: see docs/operate.md. A run that such a write moved
+    away is looked at where a row still names it.
+
+    Args:
+        runs: a queryset of the run model, instances, or primary keys.
+
+    Returns:
+        how many changes were logged.
+
+    Raises:
+        InvalidArgument: something among them is no run and no key of one. Nothing was logged.
+    """
+    if isinstance(runs, QuerySet):
+        runs = runs.order_by().values_list("pk", flat=True).iterator() if _is_of_runs(runs) else runs
+    given = [_key(run) for run in runs]
+    return sum(_log(given[start : start + BATCH]) for start in range(0, len(given), BATCH))
+
+
+def _is_of_runs(runs: QuerySet[Any]) -> bool:
+    if not issubclass(runs.model, host().run):
+        raise InvalidArgument(f"runs is a queryset of {runs.model.__name__}; expected {host().run.__name__}.")
+    return True
+
+
+def _key(run: Any) -> Any:
+    found = host()
+    if isinstance(run, Model) and not isinstance(run, found.run):
+        raise InvalidArgument(f"{run!r} is a {type(run).__name__}; expected a {found.run.__name__} or its key.")
+    key = run.pk if isinstance(run, Model) else run
+    if key is None:
+        raise InvalidArgument(f"{run!r} was never saved.")
+    return keys.database_value(found.run_key, key)
+
+
+def _log(given: list[Any]) -> int:
+    """Both where the runs are now, and where rows still name them."""
+    parts = fragments()
+    named = Sql(f"%s::{parts.run_type}[]", (given,))
+    return changes.log_selected(
+        compose(
+            """SELECT raw.workspace, raw.run FROM {raw} WHERE raw.run = ANY({named})
+            UNION SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored
+            WHERE stored.last_run_id = ANY({named})""",
+            named=named,
+        )
+    )

@@ -1,0 +1,80 @@
+"""One look of beat: what waits without a flush to come, whether writes are still captured, what is to be done once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from workflows_tasks import conf
+from workflows_tasks.capture import installation, nudge
+from workflows_tasks.host import host
+from workflows_tasks.models import Installation, Shard
+from workflows_tasks.monitoring import telemetry
+from workflows_tasks.projection import changes, flush
+from workflows_tasks.projection.sql import Sql, rows
+
+LATE_S: Final = 1.0
+"""Seconds past its due time after which a flush message counts as lost."""
+
+
+def tick() -> list[int]:
+    """Look once; returns the shards that a flush message was sent for."""
+    row = installation.installation()
+    _watch(row)
+    _rescan_if_due(row)
+    changes.deal_again()
+    sent = _send_missing()
+    _rows().update(ticked_at=Now())
+    return sent
+
+
+def _watch(row: Installation) -> None:
+    """Compare what captures writes with what should, and tell when that changes."""
+    if installation.fingerprint_changed(row):
+        telemetry.settings_changed()
+    problems = [str(problem) for problem in installation.problems()]
+    if problems == row.problems:
+        return
+    if problems:
+        telemetry.capture_problems(problems)
+    else:
+        telemetry.capture_recovered()
+    if set(row.problems).difference(problems):
+        installation.request_rescan("something was wrong with capture, and is not any more")
+    _rows().update(problems=problems)
+
+
+def _rescan_if_due(row: Installation) -> None:
+    """Once nobody writes with the functions of before, look at every workspace: what they missed is nobody's change."""
+    if row.rescan_after is None:
+        return
+    ((oldest,),) = rows(Sql("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"))
+    if oldest <= row.rescan_after:
+        return
+    telemetry.rescan_begun(row.rescan_reason)
+    changes.log_everything()
+    _rows().filter(rescan_after=row.rescan_after).update(rescan_after=None, rescan_reason="")
+
+
+def _send_missing() -> list[int]:
+    """Send a flush for each shard with changes to take that no flush is due for. An overdue one counts as lost."""
+    waiting = [shard.shard for shard in changes.status() if shard.pending]
+    if not waiting:
+        return []
+    late = Q(due_at__lte=Now() - timedelta(seconds=LATE_S * conf.settings().flush_window_s))
+    shards = Shard.objects.using(host().database).filter(number__in=waiting)
+    coming = set(shards.exclude(due_at=None).exclude(late).values_list("number", flat=True))
+    lost = list(shards.filter(late, failing_since=None).values_list("number", flat=True))
+    if lost:
+        telemetry.messages_lost(lost)
+    for shard in lost:
+        flush.count(shard, lost_messages=1)
+    return [shard for shard in waiting if shard not in coming and nudge.send(shard)]
+
+
+def _rows() -> QuerySet[Installation]:
+    row: QuerySet[Installation] = Installation.objects.using(host().database).filter(pk=Installation.ONLY)
+    return row
