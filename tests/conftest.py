@@ -19,11 +19,9 @@ from pytest_django import DjangoDbBlocker
 
 from tests import broker, hosts
 from tests.hosts.adapter import Host
-from workflows_tasks import announcements, conf, dispatch, tally
-from workflows_tasks.breaker import Breaker
-
-ONCE = {"once", "browser", "followed"}
-"""Directories of what depends on no host."""
+from workflows_tasks import conf
+from workflows_tasks.capture import nudge
+from workflows_tasks.models import CHANGES
 
 OF_DJANGO_ITSELF = {"django_content_type", "auth_permission", "django_migrations"}
 """Tables that ``migrate`` fills."""
@@ -36,17 +34,11 @@ PATIENT = {"SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0}
 AS_SHIPPED = {f.name.upper(): f.default for f in dataclasses.fields(conf.Settings) if f.name.upper() in PATIENT}
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """What depends on no host is not even imported with another than the first one."""
-    return None if _is_for(hosts.current(), collection_path) else True
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this host does not allow, or is not for it: deselected, for there is nothing to skip. Files that
-    may take longest begin first, or all processes would wait for the one that has the last of them."""
-    host = hosts.current()
-    here = [item for item in items if _is_for(host, item.path)]  # a file that is named is collected all the same
-    wanted = [item for item in here if all(host.allows.issuperset(m.args) for m in item.iter_markers("where_allowed"))]
+    """Deselect what this host does not allow, and what needs to run against one host only. Files that may take longest
+    begin first, or all processes would wait for the one that has the last of them."""
+    current = hosts.current()
+    wanted = [item for item in items if _is_for(current, item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     patience_s: Counter[Path] = Counter()
     for item in wanted:
@@ -54,8 +46,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(wanted, key=lambda item: -patience_s[item.path])
 
 
-def _is_for(host: Host, path: Path) -> bool:
-    return host.name == hosts.NAMES[0] or ONCE.isdisjoint(path.relative_to(Path(__file__).parent).parts)
+def _is_for(current: Host, item: pytest.Item) -> bool:
+    if current.name != hosts.NAMES[0] and item.get_closest_marker("host_independent"):
+        return False
+    return all(current.allows.issuperset(mark.args) for mark in item.iter_markers("where_allowed"))
 
 
 @pytest.fixture
@@ -89,7 +83,7 @@ def names_used(celery_app_in_process: Celery) -> Iterator[list[str]]:
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
         for name in names:
             broker.delete(celery_app_in_process, name)
-            for key in client.scan_iter(f"{{{name}:*"):
+            for key in client.scan_iter(f"{name}:*"):
                 client.unlink(key)
 
 
@@ -105,10 +99,7 @@ def alone(
     monkeypatch.setattr(celery_app_in_process, "_pool", None)
     monkeypatch.setattr(celery_app_in_process.amqp, "_producer_pool", None)
     configure(KEY_PREFIX=name, QUEUE=name, **PATIENT)
-    monkeypatch.setattr(announcements, "_breaker", Breaker("inbox"))
-    monkeypatch.setattr(announcements, "_kept", {})
-    monkeypatch.setattr(tally, "_counts", {})
-    monkeypatch.setattr(dispatch, "_breaker", Breaker("broker"))
+    nudge.reset()
     return name
 
 
@@ -124,7 +115,7 @@ def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBl
 
 @pytest.fixture
 def live(django_db_setup: None, django_db_blocker: DjangoDbBlocker, host: Host) -> Iterator[Host]:
-    """The host under test, with a database whose transactions really commit, as announcements wait for that.
+    """The host under test, with a database whose transactions really commit.
 
     Like ``transactional_db``, but it deletes rows where that truncates every table, which took a third of all time.
     """
@@ -148,3 +139,4 @@ def _delete_all_rows() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         for table in set(tables) - OF_DJANGO_ITSELF:
             cursor.execute(f'DELETE FROM "{table}"')
+        cursor.execute(f'DELETE FROM "{CHANGES}"')  # what the triggers wrote meanwhile

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from django.db import connection, connections
 
 from tests.waiting import until
-from workflows_tasks.transactions import LOCK_CLASS
+from workflows_tasks.models import Shard
 
 T = TypeVar("T")
 
@@ -37,10 +37,10 @@ class ShardLock:
         self._connection: Any = connection.copy()
 
     def __enter__(self) -> ShardLock:
+        Shard.objects.get_or_create(number=self._shard)
         self._connection.set_autocommit(False)
         with self._connection.cursor() as cursor:
-            cursor.execute("SET LOCAL statement_timeout = 30000")
-            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_CLASS, self._shard])
+            cursor.execute(f'SELECT FROM "{Shard._meta.db_table}" WHERE number = %s FOR UPDATE', [self._shard])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,16 +48,16 @@ class ShardLock:
         self._connection.close()
 
 
-def waiting_for(shard: int) -> int:
-    """How many sessions wait for a shard's lock now."""
+def waiting_for_locks() -> int:
+    """How many sessions of this database wait for any lock now."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            " AND classid = %s AND objid = %s AND database = (SELECT oid FROM pg_database WHERE datname = %s)",
-            [LOCK_CLASS, shard, connection.settings_dict["NAME"]],
+            "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s",
+            [connection.settings_dict["NAME"]],
         )
         return int(cursor.fetchone()[0])
 
 
-def until_waiting(shard: int, sessions: int) -> None:
-    until(lambda: waiting_for(shard) == sessions)
+def until_waiting(sessions: int) -> None:
+    """Return when so many sessions wait for a lock."""
+    until(lambda: waiting_for_locks() == sessions)

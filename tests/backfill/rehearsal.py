@@ -1,9 +1,9 @@
-"""A whole installation in which everything fails while a backfill runs: ``python -m tests.backfill.rehearsal``.
+"""A whole installation in which everything fails while a backfill runs: ``python -m tests.backfill.rehearsal [RUNS]``.
 
-Servers of its own, writers that save, move, hide and delete; the database is restarted, the broker killed, beat and a
-worker killed and another worker stopped past its lease, all before the backfill is through. Nothing is swept meanwhile.
-At the end it has succeeded, its progress is exactly all, and an independent query over the runs agrees with the table,
-but for what a commit that was cut off may have left unannounced.
+Servers of its own, writers that save, move, hide and delete, through Django and in SQL. A worker is killed, the
+database crashes, the broker comes back empty, beat is killed, and a worker is stopped past its lease, all before the
+backfill is through. At the end it has succeeded, its progress is exactly all, and an independent query over the runs
+agrees with the table.
 """
 
 from __future__ import annotations
@@ -19,189 +19,166 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tests.endurance import stage as stages
+from tests.chaos.stage import Stage, stage
 from tests.nodes import ProcessContainer, WorkerContainer
 from tests.waiting import until
 
-RUNS = 60_000
-CHUNK = 1_500
-SAVES_PER_S = 60.0
-WITHIN_S = 150.0
+RUNS: Final = 60_000
+CHUNKS: Final = 30
+WITHIN_S: Final = 150.0
+LAST: Final = 3_000
+"""Characters of each process's log that are printed when it does not go on."""
 
-CUT_OFF = 2
-"""Most that a sweep may find at the end: the writer's one commit which the restart cut off, unannounced, with the row
-that it made untrue."""
-
-LAST = 3_000
-"""Characters of each process's log that are told when it does not go on."""
-
-LEASE_S = 3.0
-QUEUE = "rehearsal-backfill"
-BRISK: dict[str, Any] = {
-    "BACKFILL_TICK_S": 0.5, "BACKFILL_LEASE_S": LEASE_S, "BACKFILL_STATEMENT_TIMEOUT_S": 2.0, "BACKFILL_TARGET_S": 0.02,
-    "BACKFILL_QUEUE": QUEUE, "BACKFILL_THROTTLE": "tests.backfill.rehearsal.takes_its_time", "SWEEP_PERIOD_S": 1e6,
-    # A busy moment is no outage: its ids would wait for later saves, and at the end there are none.
-    "SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0,
+LEASE_S: Final = 3.0
+QUEUE: Final = "rehearsal-backfill"
+BRISK: Final[dict[str, Any]] = {
+    "BACKFILL_TICK_S": 0.5, "BACKFILL_LEASE_S": LEASE_S, "BACKFILL_STATEMENT_TIMEOUT_S": 2.0,
+    "BACKFILL_QUEUE": QUEUE, "BACKFILL_THROTTLE": "tests.backfill.rehearsal.takes_its_time",
+    "BACKFILL_STOP_S": 60.0, "SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0,
 }  # fmt: skip
+
+Failures = list[tuple[str, Callable[[], object]]]
+
+
+ALL_FAILED: Final = "REHEARSAL_ALL_FAILED"
+"""Environment variable: the path of a file that is there once everything has failed."""
 
 
 def takes_its_time() -> None:
     """Asked before each transaction: so short a history must last until all has failed."""
-    time.sleep(0.05)
+    if not Path(os.environ.get(ALL_FAILED, "nowhere")).exists():
+        time.sleep(0.1)
 
 
-def main() -> int:
+def main(runs: int) -> int:
     directory = Path(tempfile.mkdtemp(prefix="recent-workflows-rehearsal-"))
+    os.environ[ALL_FAILED] = str(directory / "all-failed")
     directory.chmod(0o755)  # as root PostgreSQL runs as somebody else, who must reach its files
-    stages.SETTINGS.update(BRISK)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        stage = stack.enter_context(stages.stage(directory, workers=1))
-        workers = _fillers(directory)
+        on = stack.enter_context(stage(directory, workers=1, settings=BRISK))
+        fillers: list[ProcessContainer] = [
+            WorkerContainer(directory / f"filler-{n}", queue=QUEUE, env=on.env) for n in (1, 2)
+        ]
         try:
-            stage.until_ready()
-            until(lambda: all(worker.ready() for worker in workers), within_s=60)
-            return _rehearsed(stage, workers)
+            for filler in fillers:
+                filler.launch()
+            on.start_celery()
+            until(lambda: all(filler.ready() for filler in fillers), within_s=60)
+            return _rehearsed(on, fillers, runs)
         except Exception:
-            for container in [*stage.celery, *workers]:
+            for container in [*on.celery, *fillers]:
                 _say(f"--- {container.name}, {container.status}\n{container.logs()[-LAST:]}")
             raise
         finally:
-            for worker in workers:
-                worker.teardown()
+            for filler in fillers:
+                filler.teardown()
 
 
-def _fillers(directory: Path) -> list[ProcessContainer]:
-    made: list[ProcessContainer] = [WorkerContainer(directory / f"filler-{n}", queue=QUEUE, env={}) for n in (1, 2)]
-    for worker in made:
-        worker.launch()
-    return made
-
-
-def _rehearsed(stage: stages.Stage, workers: list[ProcessContainer]) -> int:
-    from backfill import runner
+def _rehearsed(on: Stage, fillers: list[ProcessContainer], runs: int) -> int:
+    from backfill import control
     from demo import history, oracle
     from demo.shape import shapes
-    from tests.endurance.settling import swept
-    from tests.oracle import idle
+    from tests.oracle import is_idle
 
-    every = shapes(RUNS)
+    def supervised() -> bool:
+        """Celery gives up now and then when its broker goes; a supervisor starts it again."""
+        for container in [*on.celery, *fillers]:
+            if container.status != "running":
+                container.launch()
+        return True
+
+    every = shapes(runs)
     history.load(every)
     history.vacuum()
     enough = threading.Event()
     writer = threading.Thread(target=_write, args=(every, enough))
     writer.start()
-    run = runner.start(chunk_size=CHUNK, parallel=3, actor="the rehearsal")
-    seen: list[tuple[str, float]] = []
-    for what, fail in _failures(stage, workers):
-        _until_further(run.pk, seen, lambda: _supervised(stage, workers))
-        fail()
-        seen.append((what, _percent(run.pk)))
-        _say(f"{what:<40} at {seen[-1][1]:5.1f} %")
+    seen = [0.0]
     try:
-        until(lambda: _supervised(stage, workers) and not _is_open(run.pk), within_s=WITHIN_S)
+        backfill = control.start(chunk_size=runs // CHUNKS, concurrency=3, actor="the rehearsal")
+        for what, fail in _failures(on, fillers):
+            until(lambda: supervised() and _percent(backfill.pk) > seen[-1] + 1, within_s=60)
+            fail()
+            seen.append(_percent(backfill.pk))
+            _say(f"{what:<40} at {seen[-1]:5.1f} %")
+        Path(os.environ[ALL_FAILED]).touch()
+        until(lambda: supervised() and not _again(lambda: control.get(backfill.pk)).is_open, within_s=WITHIN_S)
     finally:
         enough.set()
         writer.join()
-    progress = _again(lambda: runner.status(run.pk))
-    # A worker may have claimed what is not pending any more; if it died with it, until its lease is over.
-    until(lambda: _supervised(stage, workers) and idle(), within_s=WITHIN_S)
-    healed = swept(oracle.expected_rows())
-    until(idle, within_s=WITHIN_S)
-    differences = oracle.differences()
-    _say(f"{progress.run.status}: {progress.fill.done:,} of {progress.fill.planned:,} runs, {progress.fill.chunks}")
-    _say(f"differences: {len(differences)}; all failures before its end: {all(p < 100 for _, p in seen)}")
-    _say(f"healed by the last sweeps: {healed}")
-    for difference in differences:
-        _say(f"  {difference}")
-    for event in progress.run.events.all():
-        _say(f"  {event}")
-    whole = healed <= CUT_OFF and not differences
-    complete = progress.fill.done == progress.fill.planned and progress.run.status == "succeeded"
-    return 0 if complete and whole and all(percent < 100 for _, percent in seen) else 1
+    until(lambda: supervised() and is_idle(), within_s=WITHIN_S)
+    progress, differences = control.status(backfill.pk), oracle.differences()
+    status, fill = progress.backfill.status, progress.fill
+    _say(f"{status}: {fill.done:,} of {fill.planned:,} runs, {fill.chunks}; drift {progress.verify.drift}")
+    _say(f"differences: {len(differences)}; all failures before its end: {seen[-1] < 100}")
+    for each in [*differences, *progress.backfill.events.all()]:
+        _say(f"  {each}")
+    is_whole = fill.done == fill.planned and status == "succeeded" and progress.verify.drift == 0
+    return 0 if is_whole and not differences and seen[-1] < 100 else 1
 
 
-def _failures(stage: stages.Stage, workers: list[ProcessContainer]) -> list[tuple[str, Any]]:
-    def restart_database() -> None:
-        stage.postgresql.stop(signal.SIGQUIT)  # as a crash: sessions are cut, and it recovers
-        stage.postgresql.start()
+def _failures(on: Stage, fillers: list[ProcessContainer]) -> Failures:
+    def kill() -> None:
+        fillers[0].kill()
+        fillers[0].launch()
+
+    def crash_database() -> None:
+        on.postgresql.stop(signal.SIGQUIT)  # sessions are cut, and it recovers
+        on.postgresql.start()
 
     def empty_broker() -> None:
-        stage.broker.stop()
-        stage.broker.start()
-
-    def kill() -> None:
-        workers[0].kill()
-        workers[0].launch()
-
-    def kill_beat() -> None:
-        stage.beat.kill()
+        on.broker.stop()
+        on.broker.start()
 
     def stop_past_the_lease() -> None:
-        os.killpg(workers[1].pid, signal.SIGSTOP)
-        threading.Timer(1.5 * LEASE_S, _go_on, [workers[1]]).start()
+        os.killpg(fillers[1].pid, signal.SIGSTOP)
+        threading.Timer(1.5 * LEASE_S, os.killpg, [fillers[1].pid, signal.SIGCONT]).start()
 
     return [
         ("a worker killed", kill),
-        ("the database restarted", restart_database),
+        ("the database crashed", crash_database),
         ("the broker killed, and back empty", empty_broker),
-        ("beat killed", kill_beat),
+        ("beat killed", on.beat.kill),
         ("a worker stopped past its lease", stop_past_the_lease),
     ]
 
 
-def _supervised(stage: stages.Stage, workers: list[ProcessContainer]) -> bool:
-    """Celery gives up now and then when its broker goes; a supervisor starts it again."""
-    for container in [*stage.celery, *workers]:
-        if container.status != "running":
-            container.launch()
-    return True
+def _percent(backfill_id: int) -> float:
+    from backfill import control
 
-
-def _go_on(worker: ProcessContainer) -> None:
-    os.killpg(worker.pid, signal.SIGCONT)
-
-
-def _until_further(run_id: int, seen: list[tuple[str, float]], supervised: Callable[[], bool]) -> None:
-    """Wait until more is filled than at the last failure."""
-    before = seen[-1][1] if seen else 0.0
-    until(lambda: supervised() and _percent(run_id) > before + 3, within_s=60)
-
-
-def _percent(run_id: int) -> float:
-    from backfill import runner
-
-    progress = _again(lambda: runner.status(run_id))
+    progress = _again(lambda: control.status(backfill_id))
     assert progress.fill.done <= progress.fill.planned
     return float(progress.fill.percent)
 
 
-def _is_open(run_id: int) -> bool:
-    from backfill import runner
-
-    return bool(_again(lambda: runner.get(run_id)).is_open)
-
-
 def _write(every: Any, enough: threading.Event) -> None:
-    from demo.executions import Executions
+    from demo.executions import Executions, other_program
 
     executions = Executions(every, draw=random.Random(3))
-    while not enough.is_set():
+
+    def sql() -> None:
+        with other_program() as other:
+            executions.write_sql(other)
+
+    while not enough.wait(1 / 60):
         _again(executions.save)
-        time.sleep(1 / SAVES_PER_S)
+        if random.random() < 0.1:
+            _again(sql)
     _disconnect()
 
 
-def _again(act: Any) -> Any:
-    """What ``act`` returns, as soon as the database is there: a session from before its restart is of no use."""
-    from django.db import Error
+def _again(act: Callable[[], Any]) -> Any:
+    """What ``act`` returns, as soon as the database is there: a session from before its crash is of no use."""
+    from django.db import Error, connection
 
+    driver: Any = connection
     for _ in range(100):
         try:
             return act()
-        except Error:
+        except (Error, driver.Database.Error):
             _disconnect()
             time.sleep(0.1)
     return act()
@@ -218,4 +195,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else RUNS))

@@ -1,141 +1,175 @@
-"""The plan: what is counted, how it is packed, and that it writes nothing."""
+"""The plan: what is counted, how it is packed, that it writes nothing, and that it waits for the triggers."""
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from math import ceil
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backfill import advice, planner, runner, spans, sql
-from backfill.models import Chunk, Run
-from backfill.spans import Step
-from tests.backfill.history import CHUNK, History
+from backfill import control, planner, ranges
+from backfill.models import Backfill, Chunk
+from backfill.ranges import Step
+from tests.backfill.given import CHUNK, History, assert_complete, carried_out, locked, planned, started
+from tests.commands import ROOT
+from tests.conftest import Configure
 from tests.hosts.adapter import Host, moment
-from tests.vacuum import vacuum
-from workflows_tasks import truth
-from workflows_tasks.sql.fragments import EVERYWHERE, Workspaces
+from tests.sessions import session
+from workflows_tasks.capture import installation
+from workflows_tasks.errors import InvalidArgument
+from workflows_tasks.history import EVERYWHERE
 
 
-def runs_of(step: Step) -> list[Any]:
+def runs_of(step: Step) -> list[str]:
     """The runs of history that are in a step now, as the database says."""
-    return [run for (run,) in truth.rows(sql.runs_in(step.workspaces, 10**6))]
+    return [run for _, run in ranges.first_runs(step.range, 10**6)]
 
 
-def test_all_of_history_is_planned_once(history: History) -> None:
-    plan = runner.plan(chunk_size=CHUNK)
-    assert plan.runs == history.runs
+def test_all_of_history_is_planned_once_and_in_equal_chunks(history: History) -> None:
+    """Also where one workspace has more than half of all runs: it is cut by the keys of its runs."""
+    plan = control.plan(chunk_size=CHUNK)
+    assert (plan.runs, plan.workspaces) == (history.runs, 14)
     seen = [run for chunk in plan.chunks for step in chunk for run in runs_of(step)]
     assert len(seen) == len(set(seen)) == history.runs
     for chunk in plan.chunks:
         assert [len(runs_of(step)) for step in chunk] == [step.runs for step in chunk]
-        assert len(runs_of(spans.joined(chunk))) == sum(step.runs for step in chunk)
-
-
-def test_chunks_are_as_large_as_they_should_be(history: History) -> None:
-    """Also where one workspace has more than half of all runs: it is cut by the keys of its runs."""
-    plan = runner.plan(chunk_size=CHUNK)
+        assert len(runs_of(ranges.joined(chunk))) == sum(step.runs for step in chunk)
     assert plan.largest <= 1.05 * CHUNK
     assert len(plan.chunks) <= ceil(1.1 * history.runs / CHUNK)
-    heavy = spans.workspace_text(history.key(history.heavy))
+    heavy = history.text(history.heavy)
     assert sum(heavy in {step.first for step in chunk} for chunk in plan.chunks) >= 3
+    whole = [ranges.joined(chunk) for chunk in plan.chunks]
+    assert all(a.last_run == b.after_run for a, b in pairwise(whole) if a.last == b.first), "chunks overlap"
 
 
 def test_ranges_to_verify_have_whole_workspaces(history: History) -> None:
-    plan = runner.plan(chunk_size=CHUNK)
-    steps = [step for steps in plan.ranges for step in steps]
+    steps = [step for steps in control.plan(chunk_size=CHUNK).ranges for step in steps]
     assert all(step.after_run is None and step.last_run is None for step in steps)
     assert sum(step.runs for step in steps) == history.runs
 
 
-@pytest.mark.parametrize("chunk_size", [1, 3, 7, 1_000])
+@pytest.mark.host_independent
+@pytest.mark.parametrize("chunk_size", [1, 7, 1_000])
 def test_any_chunk_size(history: History, chunk_size: int) -> None:
-    plan = runner.plan(chunk_size=chunk_size)
-    seen = [run for chunk in plan.chunks for run in runs_of(spans.joined(chunk))]
+    plan = control.plan(chunk_size=chunk_size)
+    seen = [run for chunk in plan.chunks for run in runs_of(ranges.joined(chunk))]
     assert len(seen) == len(set(seen)) == history.runs
     assert plan.largest <= chunk_size
 
 
-def test_the_heaviest_and_the_histogram(history: History) -> None:
-    plan = runner.plan(chunk_size=CHUNK)
-    assert plan.heaviest[0] == (spans.workspace_text(history.key(history.heavy)), 130)
-    assert plan.histogram == [(1, 13, 52), (100, 1, 130)]
-    assert plan.workspaces == 14
-
-
-def test_only_a_range_of_workspaces(history: History) -> None:
-    key = history.key(history.light[3])
-    plan = runner.plan(Workspaces(first=key, last=key))
-    assert [(whole.first, whole.last, whole.runs) for whole in map(spans.joined, plan.chunks)] == [
-        (spans.workspace_text(key), spans.workspace_text(key), 4)
-    ]
-
-
-def test_only_runs_since_a_moment(history: History) -> None:
+def test_only_a_range_of_workspaces_or_runs_since_a_moment(history: History) -> None:
+    (chunk,) = control.plan(history.only(history.light[3])).chunks
+    key = history.text(history.light[3])
+    assert ranges.joined(chunk) == Step(key, None, key, None, 4)
     since = moment(5)
     expected = sum(t.counts and t.used_at is not None and t.used_at >= since for t in history.host.truths())
     assert 0 < expected < history.runs
-    assert runner.plan(since=since, chunk_size=CHUNK).runs == expected
+    assert control.plan(since=since, chunk_size=CHUNK).runs == expected
 
 
-def test_nothing_to_plan(live: Host) -> None:
-    plan = runner.plan()
-    assert (plan.runs, plan.chunks, plan.ranges, plan.heaviest) == (0, [], [], [])
-
-
-def test_planning_writes_nothing_and_sees_one_moment(history: History) -> None:
+@pytest.mark.host_independent
+def test_planning_sees_one_moment_writes_nothing_and_asks_no_more_for_more_workspaces(history: History) -> None:
     with CaptureQueriesContext(connection) as captured:
-        runner.plan(chunk_size=CHUNK)
+        control.plan(chunk_size=CHUNK)
     asked = [query["sql"] for query in captured]
-    assert any("REPEATABLE READ, READ ONLY" in sql for sql in asked)
-    assert len([sql for sql in asked if sql.lstrip().startswith(("WITH", "SELECT"))]) == 3
-    assert not Run.objects.exists()
+    assert any("REPEATABLE READ" in sql for sql in asked)
+    assert not any(word in sql for sql in asked for word in ("INSERT", "UPDATE ", "DELETE"))
+    assert not Backfill.objects.exists()
     assert not Chunk.objects.exists()
-
-
-def test_the_number_of_statements_does_not_grow_with_workspaces(history: History) -> None:
-    def statements() -> int:
-        with CaptureQueriesContext(connection) as captured:
-            runner.plan(chunk_size=CHUNK)
-        return len(captured)
-
-    before = statements()
     history.add(60, *(history.host.make_workspace() for _ in range(30)))
-    assert statements() == before
+    with CaptureQueriesContext(connection) as again:
+        control.plan(chunk_size=CHUNK)
+    assert len(again) == len(asked)
 
 
-def test_chunks_do_not_overlap(history: History) -> None:
-    whole = [spans.joined(chunk) for chunk in runner.plan(chunk_size=CHUNK).chunks]
-    assert all((a.last, a.last_run) != (b.first, None) or a.last != b.first for a, b in pairwise(whole))
-    assert all(a.last_run == b.after_run for a, b in pairwise(whole) if a.last == b.first)
+@pytest.mark.host_independent
+def test_nothing_to_plan(live: Host) -> None:
+    plan = control.plan()
+    assert (plan.runs, plan.chunks, plan.ranges) == (0, [], [])
 
 
-def test_a_run_is_planned_by_one_worker_at_a_time(history: History) -> None:
-    from tests.exactness.stepping import another_connection
-
-    with another_connection() as other, other.cursor() as cursor:
+@pytest.mark.host_independent
+def test_it_is_planned_by_one_worker_at_a_time(history: History) -> None:
+    with session() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, 7)", [planner.LOCK_CLASS])
         with pytest.raises(planner.PlannedByAnother):
-            planner.plan(EVERYWHERE, since=None, chunk_size=CHUNK, parallel=1, for_run=7)
+            planner.plan(EVERYWHERE, since=None, chunk_size=CHUNK, concurrency=1, backfill_id=7)
 
 
-def test_the_index_that_is_advised_makes_the_count_read_it_alone(history: History) -> None:
-    history.add(3_000, history.heavy, *history.light)  # of a table of few pages any index is as good
-    tables = [history.host.run_model, *history.host.run_model._meta.parents]
-    advised = advice.advise()
-    assert advised.is_led_by_workspace
-    assert advised.index.startswith("CREATE INDEX CONCURRENTLY recent_workflows_history ON ")
-    vacuum(*tables)  # an index has old versions of rows in it, too, while anybody may see them: here three to a row
-    with connection.cursor() as cursor:
-        cursor.execute(advised.index)
-        try:
-            vacuum(*tables)
-            cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
-            again = advice.advise()
-        finally:
-            cursor.execute("DROP INDEX recent_workflows_history; RESET enable_seqscan; RESET enable_bitmapscan")
-    assert again.index == ""
-    assert again.reads_by == "Index Only Scan"
+@pytest.mark.host_independent
+def test_planning_that_fails_pauses_it_and_says_why(history: History, configure: Configure) -> None:
+    table = history.host.run_model._meta.db_table
+    configure(BACKFILL_PLAN_TIMEOUT_S=0.05)
+    with locked(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE'):
+        backfill = planned()
+    assert backfill.status == "paused"
+    assert backfill.error.startswith("planning failed: ")
+    configure(BACKFILL_PLAN_TIMEOUT_S=60.0)
+    control.resume(backfill.pk, actor="a test")
+    assert_complete(history, carried_out(backfill))
+
+
+@pytest.mark.host_independent
+def test_nothing_starts_while_writes_are_not_captured(history: History) -> None:
+    """What was written between the plan's snapshot and the triggers would be in neither."""
+    installation.turn_off()
+    try:
+        with pytest.raises(InvalidArgument, match=r"triggers are turned off; run: manage\.py recent_workflows trigg"):
+            started()
+    finally:
+        installation.install()
+    assert not Backfill.objects.exists()
+
+
+@pytest.mark.host_independent
+@pytest.mark.parametrize("when", ["before it counts", "while it counts"])
+def test_no_plan_is_made_while_writes_are_not_captured(
+    history: History, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backfill = started()
+    real = planner.plan
+
+    def plan(*args: object, **kwargs: object) -> planner.Plan:
+        plan = real(*args, **kwargs)  # type: ignore[arg-type]
+        installation.turn_off()
+        return plan
+
+    try:
+        if when == "before it counts":
+            installation.turn_off()
+        else:
+            monkeypatch.setattr(planner, "plan", plan)
+        planner.carry_out(backfill.pk)
+    finally:
+        installation.install()
+    monkeypatch.undo()
+    now = control.get(backfill.pk)
+    assert (now.status, now.planned_at) == ("paused", None)
+    assert "triggers are turned off" in now.error
+    control.resume(backfill.pk, actor="a test")
+    assert_complete(history, carried_out(backfill))
+
+
+@pytest.mark.host_independent
+def test_the_documented_migration_starts_it_where_there_is_history(live: Host) -> None:
+    """A new database has none, and not yet its triggers: ``migrate`` must not fail there."""
+    page = (ROOT / "docs" / "backfill.md").read_text()
+    (block,) = re.findall(r"```python\n(from django\.db import migrations\n.*?)```", page, re.DOTALL)
+    migration: dict[str, Any] = {}
+    exec(block, migration)
+    installation.turn_off()
+    try:
+        migration["start"](apps, None)
+    finally:
+        installation.install()
+    assert not Backfill.objects.exists()
+    history = History(live)
+    migration["start"](apps, None)
+    backfill = Backfill.objects.get()
+    assert (backfill.status, backfill.actor) == ("enqueued", "migration bots.0042")
+    assert_complete(history, carried_out(backfill))

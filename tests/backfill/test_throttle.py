@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from backfill import leases, runner, throttle, work
+from backfill import control, throttle, worker
 from backfill.throttle import Effect, Reason, Throttle
-from tests.backfill.history import History, assert_complete, carried_out, planned
+from tests.backfill.given import TABLE, History, assert_complete, carried_out, locked, planned
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
-from workflows_tasks import inbox
-from workflows_tasks.errors import InboxUnavailable
+from tests.oracle import flush_all
+from tests.sessions import execute
+from tests.threads import beside, until_waiting
+from workflows_tasks.models import CHANGES
+
+pytestmark = pytest.mark.host_independent
 
 said: list[str | None] = []
 
@@ -31,50 +33,38 @@ def nothing_said() -> None:
     said.clear()
 
 
-def pending_for(monkeypatch: pytest.MonkeyPatch, age_s: float) -> None:
-    shard = inbox.ShardStatus(0, 1, age_s, scheduled=True, claims=0, oldest_claim_s=None, aside=0, last_flush_s=None,
-                              stats={})  # fmt: skip
-    monkeypatch.setattr(inbox, "status", lambda: [shard])
+def waiting_for(seconds: float) -> None:
+    """The oldest change of the log has waited for so long."""
+    execute(f'UPDATE "{CHANGES}" SET at = clock_timestamp() - make_interval(secs => %s)', [seconds])
 
 
-@pytest.mark.parametrize(
-    ("age_s", "effect", "text"),
-    [
-        (1.0, Effect.NONE, ""),
-        (2.5, Effect.SHED, "live runs wait for 2.5 s (limit 2 s)"),
-        (11.0, Effect.STOP, "live runs wait for 11.0 s (limit 10 s)"),
-    ],
-)
-def test_the_live_inbox(live: Host, monkeypatch: pytest.MonkeyPatch, age_s: float, effect: Effect, text: str) -> None:
-    pending_for(monkeypatch, age_s)
-    seen = throttle.look()
-    assert (seen.effect, str(seen)) == (effect, text)
-
-
-def test_the_real_inbox_with_runs_that_nobody_flushes(history: History, configure: Configure) -> None:
-    configure(BACKFILL_SHED_S=1e-6, BACKFILL_STOP_S=2e-6)
+def test_the_change_log(history: History) -> None:
+    assert throttle.look() == Throttle()
     history.saved(history.heavy)
-    run = planned()
-    assert work.work(run.pk) is False
-    seen = runner.status(run.pk)
-    assert seen.fill.done == 0
-    assert seen.reasons[0].startswith("live runs wait for ")
-    configure(BACKFILL_SHED_S=2.0, BACKFILL_STOP_S=10.0)
-    assert_complete(history, carried_out(run))
+    backfill = planned()
+    for seconds, effect in ((1.0, Effect.NONE), (3.0, Effect.SHED), (12.0, Effect.STOP)):
+        waiting_for(seconds)
+        assert throttle.look().effect == effect
+    assert worker.work(backfill.pk) is False
+    progress = control.status(backfill.pk)
+    assert (progress.fill.done, progress.waits, progress.runs_per_s) == (0, True, None)
+    assert progress.reasons[0].startswith("live changes wait for 12.")
+    flush_all()
+    assert_complete(history, carried_out(backfill))
 
 
-def test_an_inbox_that_does_not_answer_keeps_it_from_growing(live: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone() -> Any:
-        raise InboxUnavailable("not there")
-
-    monkeypatch.setattr(inbox, "status", gone)
-    seen = throttle.look()
+def test_a_change_log_that_cannot_be_asked_keeps_it_from_growing(live: Host) -> None:
+    execute(f'ALTER TABLE "{CHANGES}" RENAME TO elsewhere')
+    try:
+        seen = throttle.look()
+    finally:
+        execute(f'ALTER TABLE elsewhere RENAME TO "{CHANGES}"')
     assert (seen.effect, seen.may_grow, seen.stops) == (Effect.HOLD, False, False)
-    assert str(seen) == "the live inbox cannot be asked (InboxUnavailable: not there)"
+    assert str(seen).startswith("the change log cannot be asked (")
 
 
 def test_a_replica_that_is_behind(live: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert throttle.look() == Throttle()
+    """The server has none, so another statement stands for what it would say."""
     monkeypatch.setattr(throttle, "_REPLICA", "SELECT 'far away', 12.0::float8")
     assert str(throttle.look()) == "replica far away is 12.0 s behind (limit 10 s)"
     assert throttle.look().stops
@@ -84,43 +74,37 @@ def test_a_replica_that_is_behind(live: Host, monkeypatch: pytest.MonkeyPatch) -
 
 def test_sessions_that_wait_to_write_the_table(history: History) -> None:
     """A flush waits for rows that another transaction holds."""
-    from tests.exactness.stepping import Actor, locked
-    from tests.oracle import flush_all
-    from workflows_tasks import announce
-    from workflows_tasks.models import WorkspaceRecentWorkflow
-
     history.saved(history.heavy, minutes=5)
     flush_all()
-    newest = history.saved(history.heavy)
-    announce([newest])
-    with locked(f"SELECT FROM {WorkspaceRecentWorkflow._meta.db_table} FOR UPDATE"):
-        flushing = Actor(flush_all).stands()
-        assert flushing.waits
-        assert throttle.look() == Throttle((Reason(Effect.SHED, "1 sessions that write the table wait for locks"),))
-    flushing.finish()
+    history.saved(history.heavy)
+    with beside() as start:
+        with locked(f'SELECT FROM "{TABLE}" FOR UPDATE'):
+            flushing = start(flush_all)
+            until_waiting(1)
+            assert throttle.look() == Throttle((Reason(Effect.SHED, "1 sessions that write the table wait for locks"),))
+        flushing.result(20)
     assert throttle.look() == Throttle()
 
 
 def test_a_callable_of_the_hosts_own(history: History, configure: Configure) -> None:
-    configure(BACKFILL_THROTTLE="tests.backfill.test_throttle.of_the_host")
-    run = planned()
+    configure(BACKFILL_THROTTLE=f"{__name__}.of_the_host")
+    backfill = planned()
     said.append("month-end closing")
-    assert work.work(run.pk) is False
-    assert runner.status(run.pk).reasons == ["month-end closing"]
-    assert runner.tick() == (0, 0) or runner.status(run.pk).fill.done == 0
+    assert worker.work(backfill.pk) is False
+    assert control.status(backfill.pk).reasons == ["month-end closing"]
+    assert control.tick() == (backfill.pk, 0)
+    assert control.status(backfill.pk).fill.done == 0
     said.append(None)
-    assert_complete(history, carried_out(run))
+    assert_complete(history, carried_out(backfill))
 
 
 def test_a_callable_that_fails_keeps_it_from_growing(live: Host, configure: Configure) -> None:
-    configure(BACKFILL_THROTTLE="tests.backfill.test_throttle.failing")
-    assert throttle.look().reasons == (
-        Reason(Effect.HOLD, "tests.backfill.test_throttle.failing failed (RuntimeError: no idea)"),
-    )
+    configure(BACKFILL_THROTTLE=f"{__name__}.failing")
+    assert throttle.look().reasons == (Reason(Effect.HOLD, f"{__name__}.failing failed (RuntimeError: no idea)"),)
 
 
 @pytest.mark.parametrize(
-    ("effect", "now", "wanted", "width"),
+    ("effect", "now", "wanted", "concurrency"),
     [
         (Effect.NONE, 1, 4, 2),
         (Effect.NONE, 4, 4, 4),
@@ -131,20 +115,17 @@ def test_a_callable_that_fails_keeps_it_from_growing(live: Host, configure: Conf
         (Effect.STOP, 4, 4, 3),
     ],
 )
-def test_the_width(effect: Effect, now: int, wanted: int, width: int) -> None:
-    assert Throttle((Reason(effect, "why"),)).width(now, wanted) == width
+def test_the_concurrency(effect: Effect, now: int, wanted: int, concurrency: int) -> None:
+    assert Throttle((Reason(effect, "why"),)).concurrency(now, wanted) == concurrency
 
 
-def test_a_tick_sheds_one_chunk_at_a_time_and_grows_back(
-    history: History, configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tick_sheds_one_chunk_at_a_time_and_grows_back(history: History, configure: Configure) -> None:
     configure(BACKFILL_TICK_S=1e-6)
-    run = planned(parallel=3)
-    pending_for(monkeypatch, 3.0)
-    widths = []
-    for age_s in (3.0, 3.0, 3.0, 0.0, 0.0, 0.0):
-        pending_for(monkeypatch, age_s)
-        runner.tick()
-        widths.append(runner.get(run.pk).width)
-    assert widths == [2, 1, 1, 2, 3, 3]
-    assert leases.claim(run.pk) is not None
+    history.saved(history.heavy)
+    backfill = planned(concurrency=3)
+    seen = []
+    for seconds in (3.0, 3.0, 3.0, 0.0, 0.0, 0.0):
+        waiting_for(seconds)
+        control.tick()
+        seen.append(control.get(backfill.pk).current_concurrency)
+    assert seen == [2, 1, 1, 2, 3, 3]

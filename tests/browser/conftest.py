@@ -1,7 +1,7 @@
-"""A browser, the demo host served to it, and workflows to look at.
+"""A browser, and the demo host served to it.
 
 Playwright drives Debian's Chromium where it is installed, else the one that Playwright has downloaded. ``SCREENSHOTS``
-in the environment names a directory for pictures of every page that a test calls ``picture`` for.
+in the environment names a directory for pictures of every page.
 """
 
 from __future__ import annotations
@@ -11,30 +11,18 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
 from tests.browser.visitor import Visitor
 from tests.hosts.adapter import Host
-from tests.workers.conftest import (  # noqa: F401  # a worker as the tests of workers have it
-    celery_backend_cluster,
-    celery_broker,
-    celery_setup_app,
-    celery_worker,
-    containers,
-    node_env,
-    pytest_runtest_makereport,
-)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-    from tests.browser.stage import Stage
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 ALONE = (
@@ -74,7 +62,6 @@ def _do_without(reason: str) -> None:
 @pytest.fixture
 def address(live: Host) -> Iterator[str]:
     """The demo's pages, served from this process, so that they see this test's database and settings."""
-    cache.clear()
     server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
     server.daemon_threads = False  # closing it then waits for them, and they close their database connections
     server.set_app(get_wsgi_application())
@@ -88,21 +75,14 @@ def address(live: Host) -> Iterator[str]:
 
 @pytest.fixture
 def visit(browser: Browser, address: str) -> Iterator[Visit]:
-    """``visit(path, dark=, scripts=)``: a visitor with a browser profile of their own, who sees no error."""
+    """``visit(path, color_scheme="dark", java_script_enabled=False)``: a visitor, who sees no error."""
     visitors: list[Visitor] = []
 
-    def come(path: str, *, dark: bool = False, scripts: bool = True) -> Visitor:
-        visitors.append(Visitor(browser, address, dark=dark, scripts=scripts))
-        visitors[-1].go(path)
+    def come(path: str, **options: Any) -> Visitor:
+        visitors.append(Visitor(browser, address, options))
+        visitors[-1].page.goto(path)
         return visitors[-1]
 
     yield come
     for visitor in visitors:
         visitor.leave()
-
-
-@pytest.fixture
-def stage(live: Host) -> Stage:
-    from tests.browser.stage import Stage  # of the platform's models, which another host has not installed
-
-    return Stage()

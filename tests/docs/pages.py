@@ -1,22 +1,22 @@
-"""A page of the documentation as what it asks its reader to do, in order.
+"""A page of the documentation as the steps that it asks its reader to take.
 
-The conventions are those a reader follows anyway:
+The conventions are those that a reader follows anyway:
 
 - A block whose first line is a comment with a file's name is that file: ``# proj/settings.py``. With ``, at the end``
-  behind the name it goes to the end of a file that is there.
-- A ``console`` block has commands after ``$``, and below each what it prints; ``...`` stands for anything.
-- A command ends well, unless ``echo $?`` comes after it and shows another exit status.
-- Where the text above a console block ends in "a second later:" it is for a worker to do something first: the commands
-  are repeated until they print what is shown.
+  after the name the block is appended to the file.
+- A ``console`` block has commands after ``$``, and below each command its output. ``...`` stands for anything.
+- A command exits with 0, unless ``echo $?`` after it shows another status.
+- Where the sentence above a console block ends in "a second later:" or "seconds later:", a worker has to do something
+  first. The commands are repeated until they print what is shown.
 
-Other blocks are only to be read.
+Every other block is only to be read.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -25,93 +25,80 @@ from tests.commands import ROOT
 
 DOCS = ROOT / "docs"
 
-FILE = re.compile(r"(?:#|;|--|//) (?P<name>[\w./-]+\.\w+)(?P<end>, at the end)?\n")
+FILE = re.compile(r"(?:#|;|--|//|<!--) (?P<name>[\w./-]+\.\w+)(?P<append>, at the end)?(?: -->)?\n")
+LATER = re.compile(r"\bseconds? later:$")
 
 
 @dataclass(frozen=True)
 class File:
-    """Something to write."""
+    """A file to write."""
 
     name: str
     text: str
-    at_the_end: bool
+    append: bool = False
 
     def write(self, directory: Path) -> None:
         path = directory / self.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self.at_the_end:
-            assert path.exists(), f"nothing to add to: {self.name}"
-        with path.open("a" if self.at_the_end else "w") as written:
-            written.write(self.text)
+        assert path.exists() or not self.append, f"there is no {self.name} to append to"
+        with path.open("a" if self.append else "w") as file:
+            file.write(self.text)
 
 
 @dataclass(frozen=True)
 class Command:
-    """Something to type, and what the page says it prints."""
+    """A command to type, the output that the page shows, and its exit status."""
 
     typed: str
-    printed: str
+    output: str = ""
     status: str = "0"
-    """Its exit status."""
 
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        """What is shown, whatever the amount of space; ``...`` is anything, or nothing."""
-        shown = " ".join(self.printed.split())
-        return re.compile(".*".join(re.escape(part.strip()) + r"\s*" for part in shown.split("...")))
-
-    def is_as_shown(self, output: str) -> bool:
-        return not self.printed or bool(self.pattern.fullmatch(" ".join(output.split())))
+    def prints(self, actual: str) -> bool:
+        """Whether this output is the one shown, whatever the amount of white space. ``...`` matches anything."""
+        parts = " ".join(self.output.split()).split("...")
+        pattern = ".*".join(re.escape(part.strip()) + r"\s*" for part in parts)
+        return not self.output or bool(re.fullmatch(pattern, " ".join(actual.split())))
 
 
 @dataclass(frozen=True)
 class Console:
-    """Commands of one block."""
+    """The commands of one block. A patient block only looks: it is repeated until it prints what is shown."""
 
     commands: list[Command]
-    patient: bool
-    """To be repeated until they print what is shown: they only look."""
+    is_patient: bool = False
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page by its name below ``docs/``, without ``.md``."""
-
-    name: str
-    steps: list[File | Console] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, name: str) -> Page:
-        return cls(name, list(steps((DOCS / f"{name}.md").read_text())))
-
-    @property
-    def commands(self) -> list[str]:
-        return [command.typed for step in self.steps if isinstance(step, Console) for command in step.commands]
+Step = File | Console
 
 
-def steps(text: str) -> Iterator[File | Console]:
-    """What the text of a page asks for."""
+def page(name: str) -> list[Step]:
+    """The steps of a page, by its name below ``docs/`` without ``.md``."""
+    return list(steps((DOCS / f"{name}.md").read_text()))
+
+
+def steps(text: str) -> Iterator[Step]:
+    """The steps of a page's text."""
     above = ""
     for token in MarkdownIt().enable("table").parse(text):
         if token.type == "inline":
             above = token.content
         elif token.type == "fence":
-            language = token.info.partition(" ")[0]
-            if language == "console":
-                yield Console(list(_commands(token.content)), patient=above.endswith("a second later:"))
+            if token.info.partition(" ")[0] == "console":
+                yield Console(list(_commands(token.content)), is_patient=bool(LATER.search(above)))
             elif named := FILE.match(token.content):
                 body = token.content[named.end() :].lstrip("\n")
-                yield File(named["name"], f"\n{body}" if named["end"] else body, bool(named["end"]))
+                append = bool(named["append"])
+                yield File(named["name"], f"\n{body}" if append else body, append)
             above = ""
 
 
-def _commands(block: str) -> Iterator[Command]:
-    found: list[Command] = []
+def _commands(block: str) -> list[Command]:
+    commands: list[Command] = []
     for part in re.split(r"^\$ ", re.sub(r" *\\\n *", " ", block), flags=re.MULTILINE)[1:]:
-        typed, _, printed = part.partition("\n")
-        command = Command(re.sub(r"\s{2,}# .*", "", typed), printed.strip())
+        typed, _, output = part.partition("\n")
+        command = Command(re.sub(r"\s{2,}# .*", "", typed), output.strip())
         if command.typed == "echo $?":
-            found[-1] = replace(found[-1], status=command.printed)
+            commands[-1] = replace(commands[-1], status=command.output)
         else:
-            found.append(command)
-    return iter(found)
+            commands.append(command)
+    return commands

@@ -1,8 +1,8 @@
-"""Whoever follows a page: writes its files, types its commands, and reads what they print.
+"""A reader of the documentation: writes a page's files, types its commands, and compares what they print.
 
-Servers are real and the reader's own: a page's well-known addresses (``localhost:6379``, port 6432) stand for free
-ports of this machine, and its database for one nobody else has. What does not end, a worker for example, goes on in
-the background, as in another terminal, until the reader stops.
+Each reader has a database and a Redis of its own. A page's well-known addresses (``localhost:6379``, port 6432) stand
+for free ports of this machine, its database for one that nobody else has. A command that does not end, such as a
+worker, goes on in the background, as in another terminal, until the reader leaves.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
 from importlib.metadata import distribution
 from itertools import count
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from demo.servers import UNPRIVILEGED, Process, Valkey
 from tests.commands import ROOT
-from tests.docs.pages import Command, Console, File, Page
+from tests.docs.pages import Command, Console, File, Step
 from tests.programs import postgresql, valkey
 from tests.waiting import until
 
@@ -36,185 +36,162 @@ SERVICES: Mapping[str, str] = {
     r"valkey-server\b": "Ready to accept connections",
     r"pgbouncer\b": "process up",
     r"python manage.py runserver\b": "Quit the server",
-    r"uvicorn\b": "Uvicorn running on",
 }
-"""Commands that do not end, and what each says when it is ready."""
+"""Commands that do not end, and what each prints when it is ready."""
 
-PORTS = ("6432", "7000", "7001", "7002", "8000", "26379")
-"""Well-known ports in pages, besides those of the servers below."""
+PORTS = ("6432", "7000", "8000", "26379")
+"""Well-known ports in pages, besides those of PostgreSQL, Redis and RabbitMQ."""
 
-WITHIN_S = 30.0
-
-
-def _server() -> SplitResult:
-    """The tests' own PostgreSQL."""
-    return urlsplit(os.environ["DATABASE_URL"])
+WITHIN_S = 60.0
 
 
-@dataclass
 class Reader:
     """Follows pages in ``directory``; a context manager that ends what it started.
 
     Args:
-        base: whose project to start from, in the state it is in; the database is copied too.
-        broker: URL of a broker for ``localhost:5672``.
+        base: a reader whose project and database this one begins with.
+        broker: the URL of a broker that ``localhost:5672`` stands for.
     """
 
-    directory: Path
-    base: Reader | None = None
-    broker: str | None = None
-    addresses: dict[str, str] = field(default_factory=dict)
-    _stack: ExitStack = field(default_factory=ExitStack)
-    _services: dict[str, Process] = field(default_factory=dict)
-    _number: Iterator[int] = field(default_factory=count)
+    def __init__(self, directory: Path, base: Reader | None = None, broker: str = "") -> None:
+        self.directory = directory
+        self.database = f"docs_{os.getpid()}_{directory.name}"[:60].replace("-", "_")
+        self._base = base
+        self._services: dict[str, Process] = {}
+        self._stack = ExitStack()
+        self._number = count()
+        self._postgresql = urlsplit(os.environ["DATABASE_URL"])
+        self._addresses = {port: str(low_port()) for port in PORTS}
+        for before in ("createdb ", "psql ", '"NAME": "'):
+            self._addresses[f"{before}proj"] = f"{before}{self.database}"
+        self._addresses["host=localhost port=5432"] = f"host={self._postgresql.hostname} port={self._postgresql.port}"
+        if broker:
+            self._addresses["localhost:5672"] = urlsplit(broker).netloc.rpartition("@")[2]
 
     def __enter__(self) -> Reader:
-        valkey = Valkey(self.directory.parent / f"{self.directory.name}-valkey")
-        self._stack.callback(valkey.stop)
-        valkey.start()
-        self.addresses["localhost:6379"] = f"127.0.0.1:{valkey.port}"
-        if self.broker:
-            self.addresses["localhost:5672"] = urlsplit(self.broker).netloc.rpartition("@")[2]
-        self.addresses |= {port: str(low_port()) for port in PORTS}
-        # "proj" is a name that pages may use for other things than the database.
-        self.addresses |= {f"{before}proj": f"{before}{self.database}" for before in ("createdb ", '"NAME": "')}
-        self.addresses["host=localhost port=5432"] = f"host={_server().hostname} port={_server().port}"
+        server = Valkey(self.directory.parent / f"{self.directory.name}-valkey")
+        self._stack.callback(server.stop)
+        server.start()
+        self._addresses["localhost:6379"] = f"127.0.0.1:{server.port}"
         self._stack.callback(self._run, f"dropdb --force --if-exists {self.database}")
-        self._begin()
-        return self
-
-    def _begin(self) -> None:
-        if self.base is None:
+        if self._base is None:
             self.directory.mkdir(parents=True)
-            return
-        shutil.copytree(self.base.directory, self.directory)
-        for path in self.directory.rglob("*.py"):
-            text = path.read_text().replace(self.base.database, self.database)
-            told = "localhost:6379"
-            path.write_text(text.replace(self.base.addresses[told], self.addresses[told]))
-        done = self._run(f"createdb -T {self.base.database} {self.database}")
-        assert done.returncode == 0, done.stderr
-
-    @property
-    def database(self) -> str:
-        """Its name: several readers share a server."""
-        return f"docs_{os.getpid()}_{self.directory.name}"[:60].replace("-", "_")
+        else:
+            self._copy(self._base)
+        return self
 
     def __exit__(self, *_: object) -> None:
         for service in self._services.values():
             service.stop(signal.SIGKILL)
         self._stack.close()
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """A shell's own: this machine's programs, and libpq's variables that say where the database is."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("TEST_", "DJANGO_", "CELERY_"))}
-        server = _server()
-        of_libpq = {
-            "PGHOST": server.hostname or "",
-            "PGPORT": str(server.port or ""),
-            "PGUSER": server.username or "",
-            "PGPASSWORD": server.password or "",
-        }
-        path = os.pathsep.join([str(Path(sys.executable).parent), str(self._programs()), os.environ["PATH"]])
-        # Root may run these tests, and a page may ask for pickle.
-        return {**clean, **of_libpq, "PATH": path, "PYTHONPATH": str(ROOT), "C_FORCE_ROOT": "1", "COLUMNS": "120"}
+    def _copy(self, base: Reader) -> None:
+        shutil.copytree(base.directory, self.directory)
+        redis = "localhost:6379"
+        for path in self.directory.rglob("*.py"):
+            text = path.read_text().replace(base.database, self.database)
+            path.write_text(text.replace(base._addresses[redis], self._addresses[redis]))
+        done = self._run(f"createdb -T {base.database} {self.database}")
+        assert done.returncode == 0, done.stderr
 
-    def follow(self, page: Page) -> None:
-        """Do all that the page asks.
+    def follow(self, steps: Iterable[Step]) -> None:
+        """Take every step.
 
         Raises:
             AssertionError: a command failed, or printed something else than the page shows.
         """
-        for step in page.steps:
+        for step in steps:
             if isinstance(step, File):
-                File(step.name, self._here(step.text), step.at_the_end).write(self.directory)
-            elif step.patient:
-                self._look(step)
-            else:
-                for command in step.commands:
-                    self.type(command)
+                File(step.name, self._here(step.text), step.append).write(self.directory)
+                continue
+            if step.is_patient:
+                self._wait_for(step)
+            for command in step.commands:
+                self._type(command)
 
-    def type(self, command: Command) -> None:
-        """One command, to its end or until it is ready."""
-        ready = next((said for pattern, said in SERVICES.items() if re.match(pattern, command.typed)), None)
+    def stop_services(self) -> None:
+        """End every service, in the ordinary way."""
+        while self._services:
+            self._services.popitem()[1].stop(within_s=WITHIN_S)
+
+    def _type(self, command: Command) -> None:
+        ready = next((line for pattern, line in SERVICES.items() if re.match(pattern, command.typed)), None)
         if ready is not None:
-            self._start(command, ready)
+            self._start(command.typed, ready)
         elif command.typed.startswith("pip install "):
-            self._has_installed(command.typed)
+            _assert_installed(command.typed)
         else:
-            self._expect(command, self._run(command.typed))
-
-    def _expect(self, command: Command, done: subprocess.CompletedProcess[str]) -> None:
-        said = f"$ {self._here(command.typed)}\n{done.stdout}{done.stderr}\nexit status {done.returncode}"
-        assert self._is_as_shown(command, done), f"{said}\ninstead of\n{command.printed}\n{self.logs}"
-        assert str(done.returncode) == command.status, f"{said}\n{self.logs}"
-
-    def stop(self, pattern: str, sig: int = signal.SIGTERM) -> str:
-        """Stop the services whose command has ``pattern``; returns what they said."""
-        said = ""
-        for typed in [typed for typed in self._services if re.search(pattern, typed)]:
-            service = self._services.pop(typed)
-            service.stop(sig, within_s=WITHIN_S)
-            said += service.log.read_text()
-        return said
-
-    @property
-    def logs(self) -> str:
-        """The ends of what the services have said, for a failure's message."""
-        return "\n".join(f"{typed}:\n{s.log.read_text()[-3_000:]}" for typed, s in self._services.items())
+            done = self._run(command.typed)
+            actual = f"$ {self._here(command.typed)}\n{done.stdout}{done.stderr}\nexit status {done.returncode}"
+            logs = "\n".join(f"{name}:\n{each.log.read_text()[-3_000:]}" for name, each in self._services.items())
+            assert self._is_as_shown(command, done), f"{actual}\ninstead of\n{command.output}\n{logs}"
+            assert str(done.returncode) == command.status, f"{actual}\n{logs}"
 
     def _is_as_shown(self, command: Command, done: subprocess.CompletedProcess[str]) -> bool:
-        return replace(command, printed=self._here(command.printed)).is_as_shown(done.stdout)
+        return Command(command.typed, self._here(command.output)).prints(done.stdout)
 
-    def _look(self, step: Console) -> None:
-        """Until everything is as shown; then, or when time is up, once more in earnest."""
-        with suppress(AssertionError):
-            until(lambda: all(self._is_as_shown(c, self._run(c.typed)) for c in step.commands), within_s=WITHIN_S)
-        for command in step.commands:
-            self.type(command)
+    def _wait_for(self, step: Console) -> None:
+        def is_as_shown(command: Command) -> bool:
+            done = self._run(command.typed)
+            return self._is_as_shown(command, done) and str(done.returncode) == command.status
 
-    def _start(self, command: Command, ready: str) -> None:
+        with suppress(AssertionError):  # they are typed once more afterwards, and then the failure is explained
+            until(lambda: all(map(is_as_shown, step.commands)), within_s=WITHIN_S)
+
+    def _start(self, typed: str, ready: str) -> None:
         log = self.directory.parent / f"{self.directory.name}-{next(self._number)}.log"
-        environment = [f"{name}={value}" for name, value in self.environment.items()]
-        shell = ["sh", "-c", f"cd {self.directory} && exec {self._here(command.typed)}"]
-        user = UNPRIVILEGED if command.typed.startswith("pgbouncer ") and os.geteuid() == 0 else None
+        environment = [f"{name}={value}" for name, value in self._environment.items()]
+        shell = ["sh", "-c", f"cd {self.directory} && exec {self._here(typed)}"]
+        user = UNPRIVILEGED if typed.startswith("pgbouncer ") and os.geteuid() == 0 else None
         service = Process(["env", "-i", *environment, *shell], log, user=user)
-        self._services[command.typed] = service
-        ports = [int(here) for told, here in self.addresses.items() if re.search(rf"(?<!:)\b{told}\b", command.typed)]
+        self._services[typed] = service
+        ports = [int(self._addresses[port]) for port in PORTS if re.search(rf"(?<!:)\b{port}\b", typed)]
         service.start(lambda: ready in log.read_text() and all(map(listens, ports)))
 
     def _run(self, typed: str) -> subprocess.CompletedProcess[str]:
-        """What it says on stderr, progress bars for example, is not compared with the page."""
         return subprocess.run(
-            ["sh", "-c", self._here(typed)], cwd=self.directory, env=self.environment,
-            text=True, check=False, capture_output=True, timeout=50,
+            ["sh", "-c", self._here(typed)], cwd=self.directory if self.directory.exists() else None,
+            env=self._environment, text=True, check=False, capture_output=True, timeout=90,
         )  # fmt: skip
 
-    def _has_installed(self, typed: str) -> None:
-        """What a page says to install is installed here already, from the pinned requirements."""
-        for name, extra in re.findall(r"([\w-]+)(?:\[(\w+)\])?", typed.removeprefix("pip install ").replace("'", "")):
+    @property
+    def _environment(self) -> dict[str, str]:
+        """A shell's own: this machine's programs, and libpq's variables."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("TEST_", "DJANGO_", "CELERY_"))}
+        names = {"PGHOST": "hostname", "PGPORT": "port", "PGUSER": "username", "PGPASSWORD": "password"}
+        libpq = {name: str(getattr(self._postgresql, part) or "") for name, part in names.items()}
+        path = os.pathsep.join([str(Path(sys.executable).parent), str(self._programs()), os.environ["PATH"]])
+        # Root may run these tests, and one page asks for pickle.
+        ours = {"PATH": path, "PYTHONPATH": str(ROOT), "C_FORCE_ROOT": "1", "COLUMNS": "120"}
+        return {**clean, **libpq, **ours}
+
+    def _programs(self) -> Path:
+        """A directory with the wheels' programs, by the names that they have in a distribution."""
+        directory = self.directory.parent / "programs"
+        if not directory.exists():
+            directory.mkdir()
+            (directory / "valkey-server").symlink_to(valkey())
+            for name in ("createdb", "dropdb", "psql"):
+                (directory / name).symlink_to(postgresql(name))
+        return directory
+
+    def _here(self, text: str) -> str:
+        for shown, here in self._addresses.items():
+            text = re.sub(rf"(?<![\w.]){re.escape(shown)}\b(?!\.)", here, text)
+        return text
+
+
+def _assert_installed(typed: str) -> None:
+    """What a page says to install is here already, from the pinned requirements; so is this package, from its clone."""
+    for package in shlex.split(typed)[2:]:
+        name, _, extra = package.rstrip("]").partition("[")
+        if not name.startswith("./"):
             offered = distribution(name).metadata.get_all("Provides-Extra") or []
             assert not extra or extra in offered, f"{name} has no extra {extra}"
 
-    def _here(self, text: str) -> str:
-        for told, here in self.addresses.items():
-            text = re.sub(rf"(?<![\w.]){re.escape(told)}\b(?!\.)", here, text)
-        return text
-
-    def _programs(self) -> Path:
-        """A directory with the servers' programs by the names they have where a distribution installs them."""
-        programs = self.directory.parent / "programs"
-        if not programs.exists():
-            programs.mkdir()
-            (programs / "valkey-server").symlink_to(valkey())
-            for name in ("createdb", "dropdb"):
-                (programs / name).symlink_to(postgresql(name))
-        return programs
-
 
 def low_port() -> int:
-    """A free port that the kernel gives nobody by itself, and whose cluster bus, 10,000 above, it does not either."""
+    """A free port below those that the kernel gives out by itself."""
     return next(port for port in iter(lambda: random.randrange(12_000, 22_000), None) if not listens(port))
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Model
+from django.db.models import Model, Q
 from django.utils.timezone import make_naive
 
 EPOCH = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
@@ -46,6 +46,13 @@ class Host(ABC):
     """Field values with which a run does not count; ``shown`` has those with which it does."""
 
     shown: ClassVar[dict[str, Any]]
+    closed: ClassVar[dict[str, Any]]
+    """Field values of a workspace with which none of its runs counts; ``opened`` has those with which they may."""
+
+    opened: ClassVar[dict[str, Any]]
+    filter_on_workspace: ClassVar[Q | None] = None
+    """``RUN_FILTER`` that reads those fields, where the host's own does not."""
+
     allows: ClassVar[frozenset[str]]
     """What a run may be without: ``workspace``, ``user``, ``workflow``, ``used_at``, ``last_hop``. ``alias``: there is
     another model of the same rows. ``cascade``: deleting a workspace or a workflow deletes its runs."""

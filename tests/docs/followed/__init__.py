@@ -1,1 +1,1 @@
-"""Each runs once, with the first host: nothing here depends on the host under test."""
+"""Pages followed word by word, with real servers and workers. Collected only when named, as by `make follow`."""

@@ -1,4 +1,4 @@
-"""One project, made by following docs/install.md; the other pages go on from copies of it."""
+"""One project, made by following docs/install.md; the other pages begin with copies of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import Page
+from tests.docs.pages import page
 from tests.docs.reader import Reader
 
-Host = Callable[..., Reader]
+Copy = Callable[..., Reader]
 
 
 @pytest.fixture(scope="session")
@@ -27,20 +27,20 @@ def room() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def installed(room: Path) -> Iterator[Reader]:
-    """The project at the end of the page; its worker is stopped."""
+    """The project at the end of the page, with its workers stopped."""
     with Reader(room / "install") as reader:
-        reader.follow(Page.read("install"))
-        reader.stop("")
+        reader.follow(page("install"))
+        reader.stop_services()
         yield reader
 
 
 @pytest.fixture
-def host(installed: Reader, room: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
-    """``host()``: a copy of that project, with a database and a Redis of its own; ``broker``: another than Redis."""
+def copy(installed: Reader, room: Path, request: pytest.FixtureRequest) -> Iterator[Copy]:
+    """``copy(broker=…)``: a reader with a copy of that project, and a database and a Redis of its own."""
     with ExitStack() as stack:
 
-        def copied(*, broker: str | None = None) -> Reader:
-            name = "".join(c if c.isalnum() else "-" for c in request.node.name)
-            return stack.enter_context(Reader(room / name, base=installed, broker=broker))
+        def copied(*, broker: str = "") -> Reader:
+            name = "".join(char if char.isalnum() else "-" for char in request.node.name)
+            return stack.enter_context(Reader(room / name, installed, broker))
 
         yield copied

@@ -1,4 +1,4 @@
-"""Every recipe is followed, on a copy of the project that docs/install.md makes."""
+"""The install page is followed on a project made for it, and every recipe on a copy of that project."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.followed.conftest import Host
-from tests.docs.pages import DOCS, Page
+from tests.docs.followed.conftest import Copy
+from tests.docs.pages import DOCS, page
+from tests.docs.reader import Reader
 from tests.programs import of_the_system
 from tests.rabbitmq import PROGRAM, RabbitMQ
+
+pytestmark = [pytest.mark.host_independent, pytest.mark.timeout(300)]
 
 NAMES = sorted(path.stem for path in (DOCS / "recipes").glob("*.md") if path.stem != "index")
 NEEDS = {"pgbouncer": "pgbouncer", "rabbitmq": PROGRAM}
@@ -20,7 +23,6 @@ NEEDS = {"pgbouncer": "pgbouncer", "rabbitmq": PROGRAM}
 
 @pytest.fixture
 def rabbitmq(room: Path) -> Iterator[str]:
-    """The URL of a broker: the one that is given, or one of our own."""
     server = RabbitMQ(room / f"rabbitmq-{uuid.uuid4()}")
     try:
         server.start()
@@ -29,10 +31,13 @@ def rabbitmq(room: Path) -> Iterator[str]:
         server.stop()
 
 
-@pytest.mark.timeout(120)
+def test_install(installed: Reader) -> None:
+    """The fixture follows the page."""
+    assert (installed.directory / "proj" / "celery.py").exists()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe(name: str, host: Host, request: pytest.FixtureRequest) -> None:
+def test_a_recipe(name: str, copy: Copy, request: pytest.FixtureRequest) -> None:
     if name in NEEDS:
         of_the_system(NEEDS[name])
-    broker = request.getfixturevalue("rabbitmq") if name == "rabbitmq" else None
-    host(broker=broker).follow(Page.read(f"recipes/{name}"))
+    copy(broker=request.getfixturevalue("rabbitmq") if name == "rabbitmq" else "").follow(page(f"recipes/{name}"))

@@ -1,4 +1,4 @@
-"""Each runbook is followed on a project that is in the trouble it is about."""
+"""Each runbook is followed on a project that has the trouble it is about."""
 
 from __future__ import annotations
 
@@ -7,70 +7,79 @@ from typing import Final
 
 import pytest
 
-from tests.docs.followed.conftest import Host
-from tests.docs.pages import DOCS, Command, Console, File, Page
-from tests.programs import of_the_system
+from tests.docs.followed.conftest import Copy
+from tests.docs.pages import DOCS, Command, Console, File, Step, page
+
+pytestmark = [pytest.mark.host_independent, pytest.mark.timeout(300)]
 
 NAMES = sorted(path.stem for path in (DOCS / "runbooks").glob("*.md") if path.stem != "index")
 
 
 def typed(*commands: str) -> Console:
-    return Console([Command(command, "") for command in commands], patient=False)
+    return Console([Command(command) for command in commands])
 
 
 def python(code: str) -> Console:
     return typed(f'python manage.py shell -v 0 -c "{code}"')
 
 
-def settings(line: str) -> File:
-    return File("proj/settings.py", f"{line}\n", at_the_end=True)
+def sql(statement: str) -> Console:
+    return typed(f'psql proj -v ON_ERROR_STOP=1 -qc "{statement}"')
 
 
-NEWEST = "from bots.models import SavedRun; run = SavedRun.objects.latest('updated_at'); "
 WORKERS = "celery -A proj worker -Q recent-workflows,recent-workflows-backfill --loglevel=INFO"
+BEAT = "celery -A proj beat --loglevel=INFO"
+LONG_AGO = "UPDATE workflows_tasks_change SET at = at - interval '1 minute'"
+NO_TICK = "UPDATE workflows_tasks_installation SET ticked_at = now() - interval '1 minute'"
+SAVED = "from bots.models import SavedRun; SavedRun.objects.get(pk=5).save()"
+REFUSE = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    \\$\\$ BEGIN IF NEW.last_run_id = 5 THEN RAISE 'not this one'; END IF; RETURN NEW; END \\$\\$;
+    CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON workflows_tasks_workspacerecentworkflow
+    FOR EACH ROW EXECUTE FUNCTION refuse()"""
 SHOP_IS_OPEN = Command("python manage.py backfill status", "...waiting: ...the shop is open...")
 
-TROUBLES: Final[Mapping[str, list[File | Console]]] = {
-    "backfill-waits": [
-        File("bots/throttle.py", "def look():\n    return 'the shop is open'\n", at_the_end=False),
-        settings("RECENT_WORKFLOWS |= {'BACKFILL_THROTTLE': 'bots.throttle.look', 'BACKFILL_TICK_S': 0.5}"),
-        typed(WORKERS, "celery -A proj beat --loglevel=INFO", "python manage.py backfill start"),
-        Console([SHOP_IS_OPEN], patient=True),
+SHOP: Final[list[Step]] = [
+    File("bots/throttle.py", "def look():\n    return 'the shop is open'\n"),
+    File(
+        "proj/settings.py",
+        "RECENT_WORKFLOWS |= {'BACKFILL_THROTTLE': 'bots.throttle.look', 'BACKFILL_TICK_S': 0.5}\n",
+        append=True,
+    ),
+    sql("TRUNCATE backfill_backfill RESTART IDENTITY CASCADE"),
+    typed(WORKERS, BEAT),
+]
+"""No backfill gets on."""
+
+TROUBLES: Final[Mapping[str, list[Step]]] = {
+    "backfill-waits": [*SHOP, typed("python manage.py backfill start"), Console([SHOP_IS_OPEN], is_patient=True)],
+    "beat-stopped": [typed(WORKERS), sql(NO_TICK)],
+    "drift": [sql("SET session_replication_role = replica; UPDATE bots_savedrun SET updated_at = now() WHERE id = 5")],
+    "flush-fails": [
+        sql(REFUSE),
+        python("from bots.models import SavedRun; [run.save() for run in SavedRun.objects.all()]"),
+        typed("python manage.py recent_workflows flush"),
+        sql("DROP FUNCTION refuse CASCADE"),
     ],
-    "claim-stuck": [
-        python(NEWEST + "run.save(); from workflows_tasks import inbox; [inbox.claim(n) for n in range(8)]")
-    ],
-    "drift": [
-        settings("RECENT_WORKFLOWS |= {'FLUSH_WINDOW_S': 0.2}"),  # a comparison looks for two windows
-        python(NEWEST + "SavedRun.objects.filter(pk=run.pk).update(uid='carl')"),
-    ],
-    "inbox-grows": [python("from bots.models import SavedRun; [run.save() for run in SavedRun.objects.all()]")],
-    # A run whose announcement went with Redis, long enough ago not to be only on its way.
-    "redis-emptied": [
-        python(
-            "from datetime import timedelta; from django.db.models import F; from bots.models import SavedRun; "
-            "from workflows_tasks import inbox, repair; repair.sweep(); inbox.connection.client().flushdb(); "
-            "SavedRun.objects.filter(pk=3).update(updated_at=F('updated_at') + timedelta(seconds=1))"
-        )
-    ],
-    "set-aside": [python("from workflows_tasks import flush, inbox; inbox.add({'not-a-number': 0}); flush.flush(0)")],
-    "stale": [python(NEWEST + "run.save()")],
+    "log-grows": [python("from bots.models import SavedRun; [run.save() for run in SavedRun.objects.all()]")],
+    "not-captured": [sql("DROP TRIGGER recent_workflows_capture ON bots_savedrun")],
+    "stale": [python(SAVED), sql(LONG_AGO), sql(NO_TICK)],
     "turn-off": [typed(WORKERS)],
-    "upgrade": [python(NEWEST + "run.save()")],
+    "upgrade": [python(SAVED), typed(WORKERS, BEAT)],
 }
+"""What goes before: by the runbook's name."""
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_runbook(name: str, host: Host) -> None:
-    page = Page.read(f"runbooks/{name}")
-    if any(command.startswith("redis-cli ") for command in page.commands):
-        of_the_system("redis-cli")
-    reader = host()
-    reader.follow(Page(f"the trouble of {name}", TROUBLES.get(name, [])))
-    reader.follow(page)
+def test_a_runbook(name: str, copy: Copy) -> None:
+    reader = copy()
+    reader.follow(TROUBLES.get(name, []))
+    reader.follow(page(f"runbooks/{name}"))
 
 
-@pytest.mark.timeout(120)
-def test_the_page_that_leads_to_them(host: Host) -> None:
-    host().follow(Page.read("operate"))
+def test_the_page_that_leads_to_them(copy: Copy) -> None:
+    is_ok = Console([Command("python manage.py recent_workflows health")], is_patient=True)
+    copy().follow([typed(WORKERS, BEAT), is_ok, *page("operate")])
+
+
+def test_the_page_of_backfills(copy: Copy) -> None:
+    copy().follow([*SHOP, *page("backfill")])

@@ -21,6 +21,8 @@ class Deep(Host):
     large_column = "protocol"
     hidden = {"archived": True}
     shown = {"archived": False}
+    closed = {"disbanded": True}
+    opened = {"disbanded": False}
     allows = frozenset({"workspace", "user", "workflow", "used_at", "last_hop", "alias"})
     poison = ("nul\x00",)  # any other text could be a key here
     absent = "no such job, and longer than the forty characters that a reference can have"
@@ -73,6 +75,7 @@ class Deep(Host):
         blueprint_of = dict(Revision.objects.values_list("pk", "blueprint_id"))
         revision_of = dict(Ticket.objects.values_list("pk", "revision_id"))
         parents = {parent.reference: parent for parent in Execution.objects.all()}
+        disbanded = set(Team.objects.filter(**self.closed).values_list("number", flat=True))
         for reference, team, member, ticket, kind in Job.objects.values_list(
             "execution_ptr_id", "team_id", "member_id", "ticket_id", "kind"
         ):
@@ -81,9 +84,9 @@ class Deep(Host):
                 reference,
                 team,
                 None if member is None else str(member),
-                None if ticket is None else blueprint_of[revision_of[ticket]],
+                blueprint_of.get(revision_of.get(ticket)),
                 parent.finished_at,
-                not parent.archived and kind != "rehearsal",
+                not parent.archived and kind != "rehearsal" and team not in disbanded,
             )
 
     def user_text(self, user: Any) -> str:

@@ -11,6 +11,7 @@ class Team(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     number = models.PositiveIntegerField(unique=True)
+    disbanded = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return f"team {self.number}"

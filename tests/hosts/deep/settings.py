@@ -21,6 +21,6 @@ RECENT_WORKFLOWS = recent_workflows(
     USER_FIELD="member",
     PUBLISHED_RUN_PATH="ticket__revision__blueprint",
     USED_AT_FIELD="finished_at",
-    RUN_FILTER=Q(archived=False) & ~Q(kind="rehearsal"),
+    RUN_FILTER=Q(archived=False, team__disbanded=False) & ~Q(kind="rehearsal"),
     SHARDS=5,
 )

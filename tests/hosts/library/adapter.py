@@ -19,6 +19,8 @@ class Library(Host):
     large_column = "receipt"
     hidden = {"voided": True}
     shown = {"voided": False}
+    closed = {"closed": True}
+    opened = {"closed": False}
     allows = frozenset({"alias", "cascade"})
     poison = ("garbage", "", "17", "x" * 5_000, f"{uuid.UUID(int=1)}0", f"{uuid.UUID(int=1)}\x00")
     absent = str(uuid.UUID(int=2**128 - 1))
@@ -49,10 +51,11 @@ class Library(Host):
         return [loan.pk for loan in Loan.objects.bulk_create([Loan(**row) for row in rows], batch_size=2_000)]
 
     def truths(self) -> Iterable[Truth]:
+        closed = set(Branch.objects.filter(**self.closed).values_list("pk", flat=True))
         for loan, branch, borrower, title, borrowed_at, voided in Loan.objects.values_list(
             "pk", "branch_id", "borrower_id", "title_id", "borrowed_at", "voided"
         ):
-            yield Truth(loan, branch, str(borrower), title, borrowed_at, not voided)
+            yield Truth(loan, branch, str(borrower), title, borrowed_at, not voided and branch not in closed)
 
     def user_text(self, user: Any) -> str:
         return str(user.pk)

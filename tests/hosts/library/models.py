@@ -12,6 +12,7 @@ class Branch(models.Model):
     objects: ClassVar[models.Manager[Branch]] = models.Manager()
 
     slug = models.SlugField(primary_key=True)
+    closed = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return self.slug

@@ -4,5 +4,5 @@ from django.db.models import Q
 
 
 def counts() -> Q:
-    """Loans that count as a use."""
-    return Q(voided=False)
+    """Loans that count as a use: not those of a branch that has closed."""
+    return Q(voided=False, branch__closed=False)

@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django.db.models import Q
+
 from demo.bots.models import PublishedRun, PublishedRunVersion, SavedRun, Workspace
 from tests.hosts.adapter import Host, Truth
 
@@ -16,6 +18,9 @@ class Platform(Host):
     large_column = "state"
     hidden = {"surface": 2}
     shown = {"surface": 0}
+    closed = {"name": "closed"}
+    opened = {"name": "A workspace"}
+    filter_on_workspace = Q(surface=0) & ~Q(workspace__name="closed")
     allows = frozenset({"workspace", "user", "workflow"})
     poison = ("garbage", "", "1.5", "9223372036854775808", "-9223372036854775809", "9" * 5_000, "1\x00")
     absent = "9223372036854775807"
@@ -45,10 +50,18 @@ class Platform(Host):
 
     def truths(self) -> Iterable[Truth]:
         workflow_of = dict(PublishedRunVersion.objects.values_list("pk", "published_run_id"))
+        closed = set(Workspace.objects.filter(**self.closed).values_list("pk", flat=True))
         for run, workspace, uid, version, surface, updated_at in SavedRun.objects.values_list(
             "pk", "workspace_id", "uid", "parent_version_id", "surface", "updated_at"
         ):
-            yield Truth(run, workspace, uid or None, workflow_of.get(version), updated_at, surface == 0)
+            yield Truth(
+                run,
+                workspace,
+                uid or None,
+                workflow_of.get(version),
+                updated_at,
+                surface == 0 and workspace not in closed,
+            )
 
     def user_text(self, user: Any) -> str:
         return str(user)

@@ -7,6 +7,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField("Team", "number", models.PositiveIntegerField(unique=True)),
+        migrations.AddField("Team", "disbanded", models.BooleanField(default=False)),
         migrations.CreateModel(
             name="Revision",
             fields=[

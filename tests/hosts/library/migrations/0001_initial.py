@@ -18,6 +18,7 @@ class Migration(migrations.Migration):
             name="Branch",
             fields=[
                 ("slug", models.SlugField(primary_key=True, serialize=False)),
+                ("closed", models.BooleanField(default=False)),
             ],
         ),
         migrations.CreateModel(

@@ -1,1 +1,0 @@
-"""Django's admin, with every host's models."""

@@ -1,0 +1,78 @@
+"""Whether a workspace's history is in, and where a chunk explains that table and runs differ."""
+
+from __future__ import annotations
+
+import pytest
+
+from backfill import control, leases, worker
+from backfill.coverage import coverage
+from tests.backfill.given import History, carried_out, planned, started
+from tests.hosts.adapter import Host, moment
+from tests.sessions import execute
+from workflows_tasks import history as package
+from workflows_tasks.errors import InvalidArgument
+from workflows_tasks.history import EVERYWHERE
+from workflows_tasks.models import WorkspaceRecentWorkflow
+
+
+def test_a_workspace_is_filled_when_all_its_chunks_are(history: History) -> None:
+    everything = [history.heavy, *history.light]
+    assert coverage(history.heavy) == (False, False)
+    backfill = planned(concurrency=1)
+    assert coverage(history.heavy) == (False, False)
+    seen = set()
+    while (lease := leases.claim(backfill.pk)) and lease.chunk.kind == "fill":
+        worker._attempt(lease, 1e12)
+        seen.add(tuple(coverage(workspace) for workspace in everything))
+    assert len(seen) >= 3, "workspaces become covered one after the other"
+    assert all(coverage(workspace) == (True, False) for workspace in everything)
+    if lease is not None:
+        leases.release(lease)
+    carried_out(backfill)
+    assert all(coverage(workspace) == (True, True) for workspace in everything)
+    assert coverage(history.host.make_workspace()) == (True, True), "it had no runs to fill"
+
+
+@pytest.mark.host_independent
+def test_a_backfill_of_other_workspaces_or_of_a_part_of_history_is_none(history: History) -> None:
+    carried_out(started(history.only(history.light[0])))
+    carried_out(started(since=moment(5)))
+    assert coverage(history.light[0]).is_filled
+    assert coverage(history.host.workspace_key(history.light[0])).is_filled
+    assert not coverage(history.heavy).is_filled
+    with pytest.raises(InvalidArgument):
+        coverage(None)
+
+
+def states() -> set[str]:
+    return {difference.state for difference in package.compare(EVERYWHERE)}
+
+
+def test_history_that_is_planned_and_not_filled_is_no_drift(history: History) -> None:
+    """Nor is it where its backfill was cancelled, until another has filled it."""
+    assert states() == {"drift"}, "nobody has planned it"
+    backfill = planned()
+    assert states() == {"waiting"}
+    control.cancel(backfill.pk, actor="a test")
+    assert control.get(backfill.pk).status == "cancelled"
+    assert states() == {"waiting"}
+    carried_out(started())
+    assert states() == set()
+    WorkspaceRecentWorkflow.objects.filter(uid="")[0].delete()
+    assert states() == {"drift"}
+
+
+@pytest.mark.host_independent
+def test_a_backfill_of_less_history_does_not_vouch_for_more(history: History) -> None:
+    carried_out(started(since=moment(5)))
+    planned()
+    assert states() == {"waiting"}
+
+
+@pytest.mark.host_independent
+def test_comparing_goes_on_before_the_tables_are_migrated(live: Host) -> None:
+    execute("ALTER TABLE backfill_chunk RENAME TO elsewhere")
+    try:
+        assert states() == set()
+    finally:
+        execute("ALTER TABLE elsewhere RENAME TO backfill_chunk")

@@ -1,0 +1,211 @@
+"""A worker's loop and the tick, in this process: it fills, verifies, waits for its turn, and says how far it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from backfill import control, leases, tasks, worker
+from tests import broker
+from tests.backfill.given import (
+    TABLE,
+    History,
+    assert_complete,
+    carried_out,
+    claimed,
+    fill_batch,
+    filled,
+    locked,
+    planned,
+    started,
+)
+from tests.conftest import Configure
+from tests.hosts.adapter import Host, moment
+from tests.oracle import flush_all, stored
+from tests.sessions import query
+from tests.threads import beside, until_waiting
+from workflows_tasks import conf
+from workflows_tasks import history as package
+from workflows_tasks.history import Range
+from workflows_tasks.models import WorkspaceRecentWorkflow
+
+
+def test_all_of_history_is_filled_and_verified_and_a_second_backfill_writes_nothing(history: History) -> None:
+    progress = carried_out(started())
+    assert len(assert_complete(history, progress)) > 50
+    assert progress.fill.planned == progress.verify.planned == history.runs
+    assert progress.fill.rows >= len(stored())
+    events = [event.what for event in progress.backfill.events.all()]
+    assert events == ["start", "planning", "planned", "verifying", "succeeded"]
+    before = writes()
+    again = carried_out(started(chunk_size=17))
+    assert_complete(history, again)
+    assert again.fill.rows == 0
+    assert writes() == before, "the server's own counters"
+    assert sum(before) > 0
+
+
+def writes() -> tuple[int, int, int]:
+    """Inserts, updates and deletes of the table since it was made."""
+    query("SELECT pg_stat_force_next_flush()")
+    ((inserts, updates, deletes),) = query(
+        "SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname = %s", [TABLE]
+    )
+    return inserts, updates, deletes
+
+
+def test_only_a_range_of_workspaces_or_runs_since_a_moment(history: History) -> None:
+    assert carried_out(started(history.only(history.light[0]))).backfill.status == "succeeded"
+    assert {row.workspace for row in stored()} == {history.host.workspace_key(history.light[0])}
+    WorkspaceRecentWorkflow.objects.all().delete()
+    progress = carried_out(started(since=moment(5)))
+    assert (progress.backfill.status, progress.verify.drift) == ("succeeded", 0), "what is left out is no drift"
+    assert stored()
+    assert all(row.used_at >= moment(5) for row in stored())
+
+
+@pytest.mark.host_independent
+def test_nothing_to_fill_succeeds(live: Host) -> None:
+    assert carried_out(started()).backfill.status == "succeeded"
+    assert control.tick() == (0, 0)
+    assert worker.work(12345) is False
+
+
+@pytest.mark.host_independent
+def test_a_batch_is_one_transaction_with_its_chunk(history: History) -> None:
+    backfill = planned(concurrency=1)
+    with CaptureQueriesContext(connection) as captured:
+        worker.work(backfill.pk)
+    asked = [query["sql"] for query in captured]
+    fills = [n for n, sql in enumerate(asked) if f'INSERT INTO "{TABLE}"' in sql]
+    assert fills
+    for n in fills:
+        assert asked[n + 1].startswith('UPDATE "backfill_chunk"')
+        assert asked[n + 2] == "COMMIT"
+
+
+def test_what_is_saved_and_deleted_meanwhile_is_not_undone(history: History) -> None:
+    newest, gone = history.saved(history.heavy), history.saved(history.light[0])
+    flush_all()
+    gone.delete()
+    rows = assert_complete(history, carried_out(started()))
+    assert newest.pk in {row.run for row in rows}
+
+
+@pytest.mark.host_independent
+def test_paused_in_the_middle_no_batch_is_filled_twice(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    backfill = planned()
+    real, batches = package.fill, []
+
+    def fill(among: Range, **kwargs: Any) -> int:
+        written = real(among, **kwargs)
+        batches.append(among)
+        if len(batches) == 3:
+            control.pause(backfill.pk, actor="a test")
+        return written
+
+    monkeypatch.setattr(package, "fill", fill)
+    worker.work(backfill.pk)
+    assert control.get(backfill.pk).status == "paused"
+    assert len(batches) == 3
+    assert leases.claim(backfill.pk) is None
+    assert control.status(backfill.pk).fill.done > 0
+    control.resume(backfill.pk, actor="a test")
+    assert_complete(history, carried_out(backfill))
+    assert len(set(batches)) == len(batches)
+
+
+@pytest.mark.host_independent
+def test_cancelled_it_keeps_what_it_filled(history: History) -> None:
+    backfill = planned()
+    lease = claimed(backfill)
+    fill_batch(lease)
+    assert control.cancel(backfill.pk, actor="a test").status == "cancelling"
+    worker._attempt(lease, 1e12)
+    assert control.get(backfill.pk).status == "cancelled"
+    assert stored()
+    assert leases.claim(backfill.pk) is None
+
+
+def test_drift_that_verifying_finds_is_logged_counted_and_flushed(history: History) -> None:
+    backfill = planned()
+    filled(backfill)
+    assert control.get(backfill.pk).status == "verifying"
+    WorkspaceRecentWorkflow.objects.filter(uid="")[0].delete()
+    progress = carried_out(backfill)
+    assert progress.verify.drift == 1
+    assert_complete(history, progress)
+
+
+@pytest.mark.host_independent
+def test_what_waits_or_cannot_be_compared(history: History, configure: Configure) -> None:
+    """A saved run that nobody flushed is no drift. A comparison that fails three times fails the backfill."""
+    backfill = planned()
+    filled(backfill)
+    history.saved(history.heavy)
+    configure(COMPARE_TIMEOUT_S=0.001)
+    progress = carried_out(backfill)
+    assert progress.backfill.status == "failed"
+    assert "could not be verified; the first: " in progress.backfill.error
+    assert {failure.kind for failure in progress.failures} == {"verify"}
+    configure(COMPARE_TIMEOUT_S=10.0)
+    assert control.retry(backfill.pk, actor="a test").status == "verifying"
+    progress = carried_out(backfill)
+    assert progress.verify.drift == 0
+    assert_complete(history, progress)
+
+
+@pytest.mark.host_independent
+def test_a_backfill_waits_for_the_one_before_it(history: History) -> None:
+    first, second = started(), started()
+    assert control.tick() == (first.pk, 1)
+    assert control.status(second.pk).reasons == [f"waits for backfill {first.pk}, which is enqueued"]
+    assert_complete(history, carried_out(first))
+    assert control.tick()[0] == second.pk
+
+
+@pytest.mark.host_independent
+def test_a_message_has_time_limits_of_its_own(
+    history: History, celery_app_in_process: Celery, backfill_queue: str
+) -> None:
+    """Planning may take longer than the soft limit that a host has for its own tasks."""
+    tasks.ask(planned().pk)
+    (message,) = broker.take_all(celery_app_in_process, backfill_queue)
+    settings = conf.settings()
+    assert message.headers["timelimit"] == [settings.backfill_slice_s + settings.backfill_plan_timeout_s] * 2
+
+
+@pytest.mark.host_independent
+def test_two_ticks_at_once_ask_once_and_for_no_more_than_may_work(history: History, configure: Configure) -> None:
+    configure(BACKFILL_TICK_S=29.0)
+    backfill = planned(concurrency=4)
+    claimed(backfill)
+    with beside(2) as start:
+        with locked("SELECT FROM backfill_backfill WHERE id = %s FOR UPDATE", backfill.pk):
+            ticks = [start(control.tick) for _ in range(2)]
+            until_waiting(2)
+        assert sorted(tick.result(20) for tick in ticks) == [(0, 0), (backfill.pk, 3)]
+    assert control.tick() == (0, 0)
+
+
+@pytest.mark.host_independent
+def test_a_slice_that_is_over_before_it_begins_brings_a_batch_and_finds_its_end(
+    history: History, configure: Configure
+) -> None:
+    """As when the database is slow to answer: each message counts, and one that gets no chunk asks for no other."""
+    configure(BACKFILL_SLICE_S=1e-9)
+    backfill = planned(history.only(history.heavy), concurrency=1, chunk_size=400)
+    asked = []
+    while control.get(backfill.pk).status == "running":
+        before = control.status(backfill.pk).fill.done
+        asked.append(worker.work(backfill.pk))
+        assert control.status(backfill.pk).fill.done > before
+    assert all(asked)
+    held = claimed(backfill)
+    assert worker.work(backfill.pk) is False
+    leases.release(held)
+    assert carried_out(backfill).backfill.status == "succeeded"

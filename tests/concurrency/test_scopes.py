@@ -1,0 +1,189 @@
+"""Scopes, step by step: changes that name runs by what they lead through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.concurrency.given import Given, without_foreign_keys
+from tests.concurrency.stepping import Actor, open_transaction
+from workflows_tasks.host import host as resolved
+from workflows_tasks.models import CHANGES
+from workflows_tasks.projection import changes, scopes
+
+has_hops = pytest.mark.where_allowed("workflow")
+"""With hosts where something is between a run and its workflow."""
+
+STEPS = ["scope taken", "logged", "about to forget", "forgotten", "decided", "written"]
+
+
+def scopes_waiting() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {CHANGES} WHERE run IS NULL")
+        return int(cursor.fetchone()[0])
+
+
+def same_version(given: Given, run: Any, minute: float, workspace: Any) -> Any:
+    """Another run that leads to its workflow through the same instances."""
+    first = resolved().path[0].name
+    other = given.run(minute, workspace=workspace)
+    given.host.move(other, **{first: getattr(run, first)})
+    return other
+
+
+@pytest.mark.host_independent
+@has_hops
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step(given: Given, step: str) -> None:
+    """What a scope names is logged and the scope forgotten in one transaction, or neither."""
+    run = given.run(2)
+    given.run(1)
+    given.settle()
+    given.lead_to(run, given.host.make_workflow())
+    flushing = given.flush(step)
+    if flushing.is_paused:
+        flushing.kill()
+    given.settle()
+
+
+@has_hops
+def test_runs_of_every_shard_follow_a_version(given: Given) -> None:
+    run = given.run(2)
+    for workspace in (given.earlier, given.beyond):
+        same_version(given, run, 3, workspace)
+    given.settle()
+    workflow = given.host.make_workflow()
+    given.lead_to(run, workflow)
+    assert {row.workflow for row in given.settle()} == {workflow.pk}
+
+
+@has_hops
+def test_a_run_arrives_before_its_version_is_led_on(given: Given) -> None:
+    """When the version's change is written there is no such run in that shard, so it must be written for all."""
+    run = given.run(1)
+    given.settle()
+    with open_transaction(lambda: given.lead_to(run, given.host.make_workflow())) as commit:
+        for workspace in (given.earlier, given.beyond):
+            same_version(given, run, 1, workspace)
+        given.settle()
+        commit()
+    given.settle()
+
+
+@has_hops
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("flushed", [True, False])
+def test_two_hops_are_led_on_at_once(given: Given, order: tuple[int, int], *, flushed: bool) -> None:
+    """By two transactions, each of which sees the other hop as it was; committed in either order."""
+    run, other = given.run(1), given.run(2, workflow=given.host.make_workflow())
+    given.settle()
+    path = resolved().path
+    holders, others = [run, *given.hops(run)], [other, *given.hops(other)]
+    at = len(path) - 1
+
+    def lead(number: int, value: Any) -> None:
+        holder = holders[number]
+        type(holder)._base_manager.filter(pk=holder.pk).update(**{path[number].attname: value})
+
+    writes: list[Callable[[], None]] = [
+        lambda: lead(at - 1, others[at].pk),
+        lambda: lead(at, given.host.make_workflow().pk),
+    ]
+    with open_transaction(writes[0]) as commit_0, open_transaction(writes[1]) as commit_1:
+        commits = [commit_0, commit_1]
+        for number in order:
+            commits[number]()
+            if flushed:
+                given.settle()
+    given.settle()
+
+
+@has_hops
+@pytest.mark.parametrize("again", ["to the same workflow", "to another workflow"])
+@pytest.mark.parametrize("flushed", [True, False])
+def test_a_hop_is_deleted_and_made_again_under_its_key(given: Given, again: str, *, flushed: bool) -> None:
+    run = given.run(2)
+    given.settle()
+    last, name = given.hops(run)[-1], resolved().path[-1].attname
+    with without_foreign_keys():
+        runs = type(last)._base_manager.filter(pk=last.pk)
+        runs._raw_delete(runs.db)
+        if flushed:
+            given.settle()
+        if again == "to another workflow":
+            setattr(last, name, given.host.make_workflow().pk)
+        last.save(force_insert=True)
+        given.settle()
+    given.assert_rows_name(run)
+
+
+@has_hops
+def test_a_scope_of_many_runs_is_split(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By workspace, and then by ranges of runs, in as many transactions, each of which may be its flush's last."""
+    monkeypatch.setattr(scopes, "MOST_RUNS", 2)
+    run = given.run(2)
+    for minute in range(3):
+        for workspace in (given.workspace, given.earlier, given.beyond):
+            same_version(given, run, minute, workspace)
+    given.settle()
+    workflow = given.host.make_workflow()
+    given.lead_to(run, workflow)
+    _flush_and_kill_each(given)
+    assert {row.workflow for row in given.settle()} == {workflow.pk}
+
+
+def test_every_run_is_split_by_workspace(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scopes, "WORKSPACES_AT_ONCE", 1)
+    for minute in range(3):
+        for workspace in (given.workspace, given.earlier, given.beyond):
+            given.old_run(minute, workspace=workspace)
+    changes.log_everything()
+    _flush_and_kill_each(given)
+    given.settle()
+
+
+def _flush_and_kill_each(given: Given) -> None:
+    for _ in range(4):
+        flushing = given.flush("scope taken", "about to begin")
+        if flushing.is_paused:
+            flushing.go_on()
+        if flushing.is_paused:
+            flushing.kill()
+        else:
+            flushing.finish()
+
+
+@pytest.mark.where_allowed("workspace")
+def test_a_truncate_in_a_transaction_with_an_old_snapshot(given: Given) -> None:
+    """That snapshot shows no row of ours, so it must not be asked whether there is any."""
+
+    def truncate() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
+            Actor(lambda: (given.run(1), given.settle())).finish()
+            names = ", ".join(
+                connection.ops.quote_name(model._meta.db_table)
+                for model in (given.host.run_model, *given.host.run_model._meta.parents)
+            )
+            cursor.execute(f"TRUNCATE {names}")
+
+    with open_transaction(truncate, isolation="REPEATABLE READ") as commit:
+        commit()
+    given.settle()
+    given.assert_rows_name()
+
+
+def test_a_scope_waits_for_nobody(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves do not wait behind a scope that is split again and again."""
+    monkeypatch.setattr(scopes, "MOST_RUNS", 1_000)
+    run = given.run(1)
+    changes.log_everything()
+    flushing: Actor[Any] = given.flush("scope taken")
+    assert flushing.is_paused
+    given.assert_rows_name(run)
+    assert scopes_waiting()
+    flushing.finish()
+    given.settle()

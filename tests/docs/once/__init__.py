@@ -1,1 +1,0 @@
-"""Each runs once, with the first host: nothing here depends on the host under test."""

@@ -1,1 +1,0 @@
-"""What does not depend on the host, or needs one with indexes: run with the first host only."""

@@ -1,0 +1,152 @@
+"""A deploy that changes what counts, or the number of shards: noticed, told, and put right by the command it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db.models import Q
+
+from tests.conftest import Configure
+from tests.integration.capture.sample import Sample, logged
+from tests.oracle import expected, flush_all, stored
+from tests.sessions import execute, psql, query, session
+from tests.threads import beside
+from workflows_tasks import conf
+from workflows_tasks.capture import installation
+from workflows_tasks.errors import WrongShards
+from workflows_tasks.history import EVERYWHERE, compare
+from workflows_tasks.models import CHANGES
+from workflows_tasks.projection.flush import flush
+from workflows_tasks.tick import tick
+
+pytestmark = pytest.mark.host_independent
+
+
+@pytest.fixture
+def deployed(sample: Sample, settings: Any) -> Iterator[Sample]:
+    """As installed; afterwards the settings of before are installed again."""
+    before = dict(settings.RECENT_WORKFLOWS)
+    assert not installation.install()
+    yield sample
+    settings.RECENT_WORKFLOWS = before
+    assert not installation.install()
+
+
+def test_another_number_of_shards(deployed: Sample, configure: Configure) -> None:
+    """Flushes refuse, and say what to do. The command deals out what waits, while saves go on with the old triggers
+    and the new ones."""
+    sample = deployed
+    sample.host.save_again(sample.older)
+    configure(SHARDS=3)
+    with pytest.raises(WrongShards, match=r"SHARDS is 3 in this process and 8 in the database.*triggers --install"):
+        flush(0)
+    assert query(f"SELECT count(*), max(shards) FROM {CHANGES}") == [(1, 8)]
+    with beside() as start:
+        saving = start(partial(save_all, sample))
+        assert not installation.install()
+        saving.result()
+    tick()
+    assert query(f"SELECT DISTINCT shards FROM {CHANGES}") == [(3,)]
+    sample.check()
+    configure(SHARDS=8)
+    with pytest.raises(WrongShards, match="SHARDS is 8 in this process and 3"):
+        flush(0)
+    execute(f"DELETE FROM bots_savedrun WHERE id = {sample.newest.pk}")
+    assert not installation.install()
+    sample.check()
+
+
+def save_all(sample: Sample) -> None:
+    for run in (sample.newest, sample.far, sample.other) * 5:
+        sample.host.save_again(run)
+
+
+CHANGES_OF_SETTINGS: dict[str, dict[str, Any]] = {
+    "another filter": {"RUN_FILTER": Q(surface=2)},
+    "a filter that reads another table": {"RUN_FILTER": Q(surface=0) & ~Q(workspace__name="closed")},
+    "one grain less": {"GRAINS": ("user",)},
+    "the other grain": {"GRAINS": ("workspace",)},
+    "another column of time": {"USED_AT_FIELD": "created_at"},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES_OF_SETTINGS)
+def test_what_counts_is_changed(
+    deployed: Sample, configure: Configure, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody writes the rows that are wrong now. The tick tells; ``triggers --install`` has all looked at again."""
+    sample = deployed
+    sample.host.hide(sample.newest)
+    if what == "a filter that reads another table":
+        type(sample.elsewhere).objects.filter(pk=sample.elsewhere.pk).update(**sample.host.closed)
+    flush_all()
+    configure(**CHANGES_OF_SETTINGS[what])
+    tick()
+    assert "triggers --install" in caplog.text
+    assert installation.fingerprint_changed(installation.installation())
+    assert not installation.install()
+    assert not installation.fingerprint_changed(installation.installation())
+    true = truth(sample, what)
+    assert set(stored()) != set(true)
+    tick()
+    flush_all()
+    assert set(stored()) == set(true)
+    execute("DROP TRIGGER IF EXISTS recent_workflows_capture ON bots_workspace")
+    execute("DROP TRIGGER IF EXISTS recent_workflows_truncate ON bots_workspace")
+
+
+def truth(sample: Sample, what: str) -> list[Any]:
+    """What the table should say; the oracle knows the host's own filter and time."""
+    if what == "another filter":
+        workspace, workflow, run = sample.workspace.pk, sample.workflow.pk, sample.newest
+        return [(workspace, uid, workflow, run.updated_at, run.pk) for uid in ("", sample.user)]
+    if what == "another column of time":
+        by_creation = dict(sample.host.run_model.objects.values_list("pk", "created_at"))
+        return [(*row[:3], by_creation[row.run], row.run) for row in expected(sample.host)]
+    return list(expected(sample.host))
+
+
+def test_a_rescan_waits_for_who_began_before(deployed: Sample) -> None:
+    """A writer may still be in the old function when the new one is there: what it missed is looked at after it."""
+    sample = deployed
+    installation.turn_off()
+    with session() as other:
+        other.execute("BEGIN")
+        other.execute(f"DELETE FROM bots_savedrun WHERE id = {sample.newest.pk}")
+        assert not installation.install()
+        tick()
+        flush_all()
+        assert installation.installation().rescan_after is not None
+        other.execute("COMMIT")
+    tick()
+    assert installation.installation().rescan_after is None
+    sample.check()
+
+
+def test_a_table_that_is_read_no_more(deployed: Sample, configure: Configure) -> None:
+    """Its triggers stay, for dropping them would stop readers. They write nothing any more."""
+    sample, before = deployed, conf.settings().run_filter
+    configure(RUN_FILTER=sample.host.filter_on_workspace)
+    assert not installation.install()
+    type(sample.workspace).objects.filter(pk=sample.workspace.pk).update(**sample.host.closed)
+    assert logged() > 0
+    configure(RUN_FILTER=before)
+    assert not installation.install()
+    execute(f"DELETE FROM {CHANGES}")
+    type(sample.workspace).objects.filter(pk=sample.workspace.pk).update(**sample.host.opened)
+    assert logged() == 0
+
+
+def test_scopes_of_before_a_rename(deployed: Sample) -> None:
+    """What waits in the log names a way to runs that is called otherwise since the deploy: every run is looked at."""
+    sample = deployed
+    psql(f"SET session_replication_role = replica; DELETE FROM bots_savedrun WHERE id = {sample.newest.pk}")
+    execute(
+        f"INSERT INTO {CHANGES} (shard, shards, lookup, key)"
+        " SELECT shard, 8, 'called_so_before', '1' FROM generate_series(0, 7) AS shard"
+    )
+    assert {difference.state for difference in compare(EVERYWHERE)} == {"waiting"}
+    sample.check()

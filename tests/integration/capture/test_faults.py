@@ -1,0 +1,281 @@
+"""The host's write never suffers, whatever is wrong with capture: it succeeds, and a warning says what is wrong.
+
+So does whoever watches. What was missed is looked at again when it has been put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+
+from tests.integration.capture.sample import Sample, later, logged, own_tables, sql_value, table
+from tests.sessions import execute, psql, query, role
+from workflows_tasks.capture import installation, triggers
+from workflows_tasks.host import host as resolved
+from workflows_tasks.models import CHANGES
+from workflows_tasks.tick import tick
+
+COMMAND = "manage.py recent_workflows triggers --install"
+
+
+@pytest.fixture(autouse=True)
+def as_installed(sample: Sample) -> Iterator[None]:
+    """Installed before, so that it is noted how the tables were, and again afterwards, for the next test."""
+    assert not installation.install()
+    yield
+    assert not installation.install()
+
+
+def problems() -> str:
+    return "\n".join(map(str, installation.problems()))
+
+
+def deletion(sample: Sample) -> str:
+    """Two runs go, which is a write that Django has no part in."""
+    keys = f"'{sample.newest.pk}', '{sample.far.pk}'"
+    models = reversed(own_tables(sample.host.run_model))
+    return "; ".join(f'DELETE FROM {table(m)} WHERE "{m._meta.pk.column}" IN ({keys})' for m in models)
+
+
+def mended(sample: Sample) -> None:
+    """All is captured, and what was missed is found by what the next ticks and flushes do."""
+    assert not installation.install()
+    assert not installation.problems()
+    tick()
+    sample.check()
+    with sample.written():
+        sample.host.save_again(sample.colleagues)
+
+
+@contextmanager
+def renamed(model: str, column: str) -> Iterator[str]:
+    """Within, a column has another name, which it was given by hand."""
+    execute(f'ALTER TABLE {model} RENAME COLUMN "{column}" TO "renamed by hand"')
+    try:
+        yield '"renamed by hand"'
+    finally:
+        execute(f'ALTER TABLE {model} RENAME COLUMN "renamed by hand" TO "{column}"')
+
+
+@pytest.mark.parametrize("name", ["workspace", "used_at", "user", "path"])
+def test_a_column_renamed_by_hand(sample: Sample, name: str) -> None:
+    """The change names the run alone, for every shard: nothing is missed."""
+    found = resolved()
+    field = found.path[0] if name == "path" else getattr(found, name)
+    model = table(field.model)
+    with renamed(model, field.column) as now:
+        value = sql_value(field, sample.elsewhere) if name == "workspace" else f"{now}"
+        warned = psql(f"UPDATE {model} SET {now} = {value}; {deletion(sample)}")
+        assert "WARNING" in warned
+        assert COMMAND in warned
+        assert f"has no column {field.column}" in problems()
+        tick()
+        assert any(field.column in problem for problem in installation.installation().problems)
+    sample.check()
+
+
+def test_the_key_itself_renamed_by_hand(sample: Sample) -> None:
+    """Nothing can be named then, so every run is."""
+    with renamed(table(sample.host.run_model), sample.host.run_model._meta.pk.column) as now:
+        statement = f"DELETE FROM {table(sample.host.run_model)} WHERE {now} = '{sample.newest.pk}'"
+        assert "WARNING" in psql(statement)
+    sample.check()
+
+
+def test_a_column_dropped_by_hand_and_made_again(sample: Sample) -> None:
+    """What the new column says came by no write: a tick notices, and so does the command."""
+    field = resolved().used_at
+    with dropped(field):
+        assert "WARNING" in psql(deletion(sample))
+        assert f"has no column {field.column}" in problems()
+    assert "has other columns" in problems()
+    mended(sample)
+
+
+@contextmanager
+def dropped(field: Any) -> Iterator[None]:
+    """Within, a column is gone; afterwards it is there again, with the same moment for all runs."""
+    model, column = table(field.model), field.column
+    ((kind, not_null),) = query(
+        "SELECT format_type(atttypid, atttypmod), attnotnull FROM pg_attribute"
+        " WHERE attrelid = %s::regclass AND attname = %s",
+        [model, column],
+    )
+    indexes = query("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s", [field.model._meta.db_table])
+    execute(f'ALTER TABLE {model} DROP COLUMN "{column}"')
+    yield
+    execute(f"ALTER TABLE {model} ADD COLUMN \"{column}\" {kind} DEFAULT '2020-01-01' {'NOT NULL' if not_null else ''}")
+    execute(f'ALTER TABLE {model} ALTER COLUMN "{column}" DROP DEFAULT')
+    for name, definition in indexes:
+        if not query("SELECT to_regclass(%s)", [f'"{name}"'])[0][0]:
+            execute(definition)
+
+
+def test_the_log_is_missing(sample: Sample) -> None:
+    execute(f"DROP TABLE {CHANGES}")
+    sample.host.save_again(sample.other)
+    warned = psql(deletion(sample))
+    assert "WARNING" in warned
+    assert "is not captured" in warned
+    assert COMMAND in warned
+    assert "the change log is missing" in problems()
+    mended(sample)
+
+
+ALTERATIONS = {
+    "a column that must be given": ("ADD COLUMN theirs integer NOT NULL", "DROP COLUMN theirs"),
+    "a column renamed": ("RENAME COLUMN run TO theirs", "RENAME COLUMN theirs TO run"),
+    "a column dropped": ("DROP COLUMN key", "ADD COLUMN key text"),
+}
+
+
+@pytest.mark.host_independent
+@pytest.mark.parametrize("what", ALTERATIONS)
+def test_the_log_is_altered(sample: Sample, what: str) -> None:
+    alter, restore = ALTERATIONS[what]
+    execute(f"ALTER TABLE {CHANGES} {alter}")
+    try:
+        sample.host.save_again(sample.other)
+        warned = psql(f"{deletion(sample)}; TRUNCATE {table(sample.host.run_model)}")
+        assert warned.count("is not captured") == 3, warned
+        assert "so nothing is captured" in problems()
+        tick_until_told()
+    finally:
+        execute(f"ALTER TABLE {CHANGES} {restore}")
+    tick()  # sees that it is over: what was missed is looked at again
+    tick()
+    sample.check()
+
+
+def tick_until_told() -> None:
+    """What a tick can do with a log like that it does; it may not be able to look into it."""
+    try:
+        tick()
+    except DatabaseError:
+        assert installation.installation().problems
+
+
+@pytest.mark.host_independent
+def test_no_right_to_write_the_log(sample: Sample) -> None:
+    """The functions are another role's, as after a change of owners."""
+    functions = [
+        name
+        for (name,) in query("SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'recent\\_workflows\\_%%'")
+    ]
+    ((schema,),) = query("SELECT current_schema()")
+    with role(f"USAGE, CREATE ON SCHEMA {schema}") as owner:
+        for function in functions:
+            execute(f"ALTER FUNCTION {function} OWNER TO {owner}")
+        sample.host.save_again(sample.other)
+        assert "WARNING" in psql(deletion(sample))
+        assert logged() == 0
+        assert f"{owner}, who owns the triggers' functions, may not write the log" in problems()
+        tick()
+        execute(f"GRANT INSERT ON {CHANGES} TO {owner}")
+        assert not problems()
+        with_rights = psql(later(sample.other))
+        assert "WARNING" not in with_rights
+    tick()
+    tick()
+    sample.check()
+
+
+@pytest.mark.host_independent
+def test_a_disabled_trigger(sample: Sample) -> None:
+    """Nobody warns of it but whoever watches."""
+    model = table(sample.host.run_model)
+    execute(f"ALTER TABLE {model} DISABLE TRIGGER {triggers.ROW_TRIGGER}")
+    execute(deletion(sample))
+    assert logged() == 0
+    assert "disabled" in problems()
+    tick()
+    execute(f"ALTER TABLE {model} ENABLE TRIGGER {triggers.ROW_TRIGGER}")
+    tick()
+    tick()
+    sample.check()
+
+
+@pytest.mark.host_independent
+def test_a_table_swapped_by_rename(sample: Sample) -> None:
+    """As tools for online schema changes do: the live table is left without triggers."""
+    model = table(sample.host.run_model)
+    execute(f"ALTER TABLE {model} RENAME TO swapped")
+    execute(f"CREATE TABLE {model} (LIKE swapped INCLUDING ALL)")
+    execute(f"INSERT INTO {model} SELECT * FROM swapped WHERE id <> {sample.newest.pk}")
+    try:
+        assert "has no trigger" in problems()
+        mended(sample)
+    finally:
+        execute(f"DROP TABLE {model}")
+        execute(f"ALTER TABLE swapped RENAME TO {model}")
+
+
+@pytest.mark.host_independent
+def test_the_hosts_statement_does_not_fail_for_want_of_temporary_files(sample: Sample) -> None:
+    """Statement-level triggers would keep each new row whole, in temporary files."""
+    script = f"""SET temp_file_limit = '100kB'; SET work_mem = '64kB'; UPDATE bots_savedrun SET
+        state = to_jsonb((SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 1500))),
+        updated_at = updated_at + interval '1 day' WHERE surface = 0 AND id <> {sample.newest.pk}"""
+    with sample.written():
+        assert "WARNING" not in psql(script)
+    psql("""CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER a_statement_level_one AFTER UPDATE ON bots_savedrun REFERENCING NEW TABLE AS changed
+        FOR EACH STATEMENT EXECUTE FUNCTION nothing()""")
+    try:
+        with pytest.raises(AssertionError, match="temporary file size exceeds"):
+            psql(script)
+    finally:
+        execute("DROP FUNCTION nothing CASCADE")
+
+
+def test_app_works_while_nothing_is_installed(sample: Sample) -> None:
+    """Before the first ``triggers --install``, or after ``--remove``."""
+    assert not installation.remove()
+    try:
+        sample.host.save_again(sample.other)
+        execute(deletion(sample))
+        assert logged() == 0
+        told = problems()
+        assert f"{sample.host.run_model._meta.db_table}: has no trigger {triggers.ROW_TRIGGER}" in told
+        assert COMMAND in told
+    finally:
+        assert not installation.install()
+    tick()
+    sample.check()
+
+
+def test_turned_off_and_on(sample: Sample) -> None:
+    """Nothing is captured until it is turned on. What was written meanwhile is looked at again."""
+    installation.turn_off()
+    sample.host.save_again(sample.other)
+    assert psql(deletion(sample)) == ""
+    assert logged() == 0
+    assert "triggers are turned off" in problems()
+    mended(sample)
+
+
+@pytest.mark.host_independent
+def test_turning_off_takes_no_lock_on_the_hosts_tables(sample: Sample) -> None:
+    """Not even beside somebody who has locked them all against everybody."""
+    from tests.sessions import session
+
+    names = ", ".join(table(model) for model in (*own_tables(sample.host.run_model), resolved().path[0].related_model))
+    with session() as other:
+        other.execute("BEGIN")
+        other.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
+        execute("SET lock_timeout = '2s'")
+        try:
+            installation.turn_off()
+            told = query(
+                "SELECT count(*) FROM pg_proc WHERE proname LIKE 'recent\\_workflows\\_%%' AND prosrc = %s",
+                [triggers.OFF],
+            )
+        finally:
+            execute("RESET lock_timeout")
+            other.execute("ROLLBACK")
+    assert told == [(4,)]
+    assert not installation.install()

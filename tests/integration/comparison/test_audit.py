@@ -1,0 +1,73 @@
+"""The rolling audit: a part a step, through all workspaces, wherever it was stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+
+from tests.conftest import Configure
+from tests.integration.comparison.scene import Scene, lose_changes
+from tests.oracle import flush_all
+from workflows_tasks import history
+from workflows_tasks.comparison import audit, verify
+from workflows_tasks.models import Installation
+from workflows_tasks.projection.sql import Range
+
+
+def installation() -> Installation:
+    return Installation.objects.get()
+
+
+@pytest.fixture
+def lost(scene: Scene, configure: Configure) -> Scene:
+    """A run that nobody has heard of in each workspace; a step is one workspace."""
+    configure(AUDIT_CHUNK=1, AUDIT_PERIOD_S=1e12)
+    for workspace in (scene.earlier, scene.workspace, scene.beyond):
+        scene.run(1, workspace=workspace)
+    lose_changes()
+    return scene
+
+
+def test_a_round_finds_each_once_goes_on_where_it_was_and_starts_over(lost: Scene) -> None:
+    """Where it is stands in the database: each step may be another process's."""
+    texts = [history.workspace_text(each) for each in (lost.earlier, lost.workspace, lost.beyond)]
+    positions = []
+    for _ in range(4):
+        assert audit.step() == (1 if len(positions) < 3 else 0)
+        positions.append(installation().audit_after)
+    assert positions == [*texts, None]
+    assert installation().audited_at is not None
+    flush_all()
+    lost.run(2, workspace=lost.earlier, workflow=lost.host.make_workflow())
+    lose_changes()
+    assert audit.step() == 1
+
+
+def test_it_takes_as_many_parts_as_it_needs_to_be_round_within_the_period(
+    lost: Scene, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(AUDIT_CHUNK=10, AUDIT_PERIOD_S=100.0, AUDIT_STEP_S=10.0)
+    for runs, parts in ((0, 1), (100, 1), (1_000, 10), (1_001, 11)):
+        monkeypatch.setattr(verify, "estimated_runs", lambda runs=runs: runs)
+        assert audit._parts_a_step() == parts
+
+
+def test_what_fails_is_kept_for_the_operator_and_passed_over(lost: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = history.workspace_text(lost.workspace)
+    whole = verify.compare
+
+    def compare(among: Range, **how: Any) -> Any:
+        if among.last == slow:
+            raise DatabaseError("canceling statement due to statement timeout, as a test says")
+        return whole(among, **how)
+
+    monkeypatch.setattr(verify, "compare", compare)
+    assert [audit.step() for _ in range(3)] == [1, 0, 1]
+    (failure,) = installation().audit_failures
+    assert slow in failure
+    assert "statement timeout" in failure
+    for _ in range(3 * audit.FAILURES_KEPT):
+        audit.step()
+    assert len(installation().audit_failures) <= audit.FAILURES_KEPT

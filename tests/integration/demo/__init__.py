@@ -1,0 +1,1 @@
+"""The demo: its page, its oracle, and itself as a stranger runs it."""

@@ -1,0 +1,170 @@
+"""The demo's home page and its oracle, on the tests' own database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.utils import timezone
+
+from backfill.models import Backfill
+from demo import oracle, views
+from demo.bots.models import PublishedRun, PublishedRunVersion, SavedRun, Workspace
+from demo.executions import STATEMENTS, other_program
+from tests.hosts.adapter import Host
+from tests.oracle import flush_all
+from workflows_tasks.models import WorkspaceRecentWorkflow
+
+pytestmark = pytest.mark.host_independent
+
+
+@pytest.fixture
+def workspace(live: Host) -> Workspace:
+    # As a backfill of a platform without a run leaves it.
+    Backfill.objects.create(
+        status="succeeded", planned_at=timezone.now(), chunk_size=1, concurrency=1, current_concurrency=1
+    )
+    created: Workspace = Workspace.objects.create(name="Alder Labs")
+    return created
+
+
+@pytest.fixture
+def filled(workspace: Workspace) -> Workspace:
+    """A workspace with five workflows, two runs of each by two users, in the table."""
+    for position in range(5):
+        version = PublishedRunVersion.objects.create(
+            published_run=PublishedRun.objects.create(title=f"Workflow {position}")
+        )
+        for user in ("ada-1", "alan-1"):
+            SavedRun.objects.create(workspace=workspace, uid=user, parent_version=version)
+    flush_all()
+    return workspace
+
+
+def _titles(client: Client, workspace: Workspace, user: str = "") -> list[str]:
+    page = client.get("/", {"workspace": str(workspace.pk), "user": user}).content.decode()
+    return re.findall(r'data-title="Workflow (\d)"', page)
+
+
+def _oldest() -> SavedRun:
+    run: SavedRun = SavedRun.objects.get(uid="ada-1", parent_version__published_run__title="Workflow 0")
+    return run
+
+
+def test_the_home_page_shows_the_four_workflows_used_last(filled: Workspace, client: Client) -> None:
+    assert _titles(client, filled) == ["4", "3", "2", "1"]
+    page = client.get("/", {"workspace": str(filled.pk)}).content.decode()
+    assert page.count("<li><span>Workflow") == 5
+    assert 'id="notice" role="status"></p>' in page
+
+
+def _by_django() -> None:
+    _oldest().save()
+
+
+def _by_sql() -> None:
+    old = _oldest()
+    with other_program() as other:
+        own = {"workspace_id": old.workspace_id, "uid": old.uid, "parent_version_id": old.parent_version_id}
+        other.execute(STATEMENTS["INSERT"], own)
+
+
+@pytest.mark.parametrize("write", [_by_django, _by_sql])
+def test_a_users_own_page_waits_for_no_flush(write: Callable[[], None], filled: Workspace, client: Client) -> None:
+    write()
+    assert _titles(client, filled, "ada-1") == ["0", "4", "3", "2"]
+    assert _titles(client, filled, "alan-1") == ["4", "3", "2", "1"]
+    assert _titles(client, filled) == ["4", "3", "2", "1"]
+    flush_all()
+    assert _titles(client, filled) == ["0", "4", "3", "2"]
+
+
+def test_a_visitor_runs_a_workflow_again_and_sees_it_at_once(filled: Workspace, client: Client) -> None:
+    address = f"/?workspace={filled.pk}&user=ada-1"
+    assert client.post(address, {"run": _oldest().pk}).headers["Location"] == address
+    assert _titles(client, filled, "ada-1") == ["0", "4", "3", "2"]
+
+
+def test_what_is_not_there_is_not_found(filled: Workspace, client: Client) -> None:
+    for run in ("", "x", "987654", str(10**30)):
+        assert client.post(f"/?workspace={filled.pk}", {"run": run}).status_code == 404
+    for workspace in ("987654", "x", str(10**30)):
+        assert client.get("/", {"workspace": workspace}).status_code == 404
+        assert client.get("/live/", {"workspace": workspace}).status_code == 404
+    for user in ("\0", "\n", "x" * 129):
+        assert client.get("/", {"workspace": str(filled.pk), "user": user}).status_code == 404
+
+
+def test_an_unused_workspace_has_an_empty_state(workspace: Workspace, client: Client) -> None:
+    assert b"No workflow used yet" in client.get("/", {"workspace": str(workspace.pk)}).content
+
+
+def test_the_live_part_is_the_same_without_the_page_around_it(filled: Workspace, client: Client) -> None:
+    part = client.get("/live/", {"workspace": str(filled.pk)}).content.decode()
+    assert part.count("data-title") == 4
+    assert "<html" not in part
+
+
+def test_a_platform_without_workspaces_says_so(live: Host, client: Client) -> None:
+    """A health check that asks for the page gets an answer."""
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert b"There is no workspace yet" in answer.content
+
+
+def test_a_notice_says_when_flushes_are_behind_except_on_a_fresh_page(
+    filled: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "LATE_S", 0.0)
+    _by_sql()
+    assert b"are behind" in client.get("/live/", {"workspace": str(filled.pk)}).content
+    assert b"are behind" not in client.get("/live/", {"workspace": str(filled.pk), "user": "ada-1"}).content
+    flush_all()
+    assert b"are behind" not in client.get("/live/", {"workspace": str(filled.pk)}).content
+
+
+def test_a_workspace_whose_history_is_not_in_the_table_yet_says_so(filled: Workspace, client: Client) -> None:
+    Backfill.objects.all().delete()
+    assert b"Older workflows are not all in yet" in client.get("/", {"workspace": str(filled.pk)}).content
+
+
+def _one_row() -> WorkspaceRecentWorkflow:
+    row: WorkspaceRecentWorkflow = WorkspaceRecentWorkflow.objects.earliest("uid", "published_run")
+    return row
+
+
+def _change_row(**changes: Any) -> None:
+    WorkspaceRecentWorkflow.objects.filter(pk=_one_row().pk).update(**changes)
+
+
+def _add_a_user_who_ran_nothing() -> None:
+    row = _one_row()
+    row.pk, row.uid = None, "nobody"
+    row.save()
+
+
+def test_the_oracle_agrees_with_a_table_that_is_right(filled: Workspace) -> None:
+    assert oracle.differences() == []
+    assert oracle.expected_rows() == WorkspaceRecentWorkflow.objects.count() == 15
+
+
+CORRUPTIONS: list[tuple[Callable[[], Any], set[str]]] = [
+    (lambda: _change_row(last_used_at=_one_row().last_used_at - timedelta(microseconds=1)), {"history", "table"}),
+    (lambda: _change_row(last_run=_one_row().last_run_id - 1), {"history", "table"}),
+    (_add_a_user_who_ran_nothing, {"table"}),
+    (lambda: _one_row().delete(), {"history"}),
+    (lambda: SavedRun.objects.update(surface=1), {"table"}),
+]
+
+
+def test_the_oracle_notices_what_is_wrong(filled: Workspace) -> None:
+    for corrupt, only_in in CORRUPTIONS:
+        with transaction.atomic():
+            corrupt()
+            assert {where for where, *_ in oracle.differences()} == only_in
+            transaction.set_rollback(True)

@@ -1,0 +1,312 @@
+"""A throw-away host: its database is made, writes of every kind go into it, and the table is compared with the oracle.
+
+``python -m tests.integration.keys.projects`` takes a host a line, as JSON, and answers with what went wrong, empty if
+nothing did. Each is a child of this process, which has imported Django already: that takes longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.integration.keys.shapes import FILTERS, KEYS, Shape, source
+
+EPOCH = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
+
+
+def in_child(function: Callable[[], Any], log: Path) -> str:
+    """Call it in a forked child; returns what it printed if it failed, and nothing if it did not."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            with log.open("w") as output, contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                try:
+                    function()
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+        finally:
+            os._exit(code)
+    failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return log.read_text() if failed else ""
+
+
+def make(shape: Shape, directory: Path, name: str) -> None:
+    """Write the host, set Django up for it, and migrate a database of this name."""
+    import django
+    import psycopg
+    from django.conf import settings
+
+    app = directory / name / "shaped"
+    app.mkdir(parents=True)
+    (app / "__init__.py").touch()
+    (app / "models.py").write_text(source(shape) + f"\n\ndef rule():\n    return {FILTERS[shape.filter]}\n")
+    sys.path.insert(0, str(directory / name))
+    url = urlsplit(os.environ["DATABASE_URL"])
+    address = {"host": url.hostname, "port": url.port, "user": url.username}
+    with psycopg.connect(**address, dbname=url.path[1:], autocommit=True) as administrator:
+        administrator.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        administrator.execute(f'CREATE DATABASE "{name}"')
+    with psycopg.connect(**address, dbname=name, autocommit=True) as administrator:
+        for statement in (*shape.prepare, *shape.session):
+            administrator.execute(statement.replace("@", f'"{name}"'))
+    settings.configure(
+        **{
+            "SECRET_KEY": "only-for-tests", "USE_TZ": True, "INSTALLED_APPS": ["shaped", "workflows_tasks"],
+            "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
+            "DATABASES": {"default": {
+                "ENGINE": "django.db.backends.postgresql", "NAME": name, "USER": url.username, "HOST": url.hostname,
+                "PORT": url.port, "OPTIONS": dict(shape.options),
+            }},
+            "RECENT_WORKFLOWS": {
+                "RUN_MODEL": "shaped.Run", "WORKSPACE_FIELD": "workspace", "USER_FIELD": "person",
+                "PUBLISHED_RUN_PATH": shape.path, "USED_AT_FIELD": "used_at", "RUN_FILTER": "shaped.models.rule",
+                "GRAINS": shape.grains, "SHARDS": 3,
+            },
+            **shape.settings,
+        }
+    )  # fmt: skip
+    django.setup()
+    from celery import Celery
+    from django.core.management import call_command
+
+    Celery("shaped", broker="memory://").set_current()
+    call_command("migrate", run_syncdb=True, verbosity=0)
+
+
+class World:
+    """A few of everything, and random writes to it."""
+
+    def __init__(self, shape: Shape, seed: int = 0) -> None:
+        from shaped import models
+
+        self.models, self.shape, self.chance = models, shape, random.Random(seed)
+        self.workspaces = self._made("Workspace", shape.workspace, 3)
+        self.workflows = self._made("Workflow", shape.workflow, 4)
+        self.users = self._made("Person", shape.user, 3)
+        self.leads = [self._lead_to(workflow) for workflow in self.workflows]
+        self.number = 0
+
+    def _made(self, model: str, kind: str, count: int) -> list[Any]:
+        """As the database has them: its idea of a key may be another than that of whoever made it."""
+        objects = getattr(self.models, model).objects
+        return [objects.get(pk=objects.create(pk=KEYS[kind].value(number)).pk) for number in range(count)]
+
+    def _lead_to(self, workflow: Any) -> Any:
+        """What a run's first hop is, so that it leads to a workflow."""
+        for number in range(self.shape.hops - 1, 0, -1):
+            name = "workflow" if number == self.shape.hops - 1 else f"hop{number + 1}"
+            workflow = getattr(self.models, f"Hop{number}").objects.create(**{f"{name}_id": workflow.pk})
+        return workflow
+
+    @property
+    def first_hop(self) -> str:
+        return "workflow" if self.shape.hops == 1 else "hop1"
+
+    def moment(self) -> datetime:
+        from django.conf import settings
+
+        at = EPOCH + timedelta(minutes=self.chance.randrange(60))  # some at the same time
+        return at if settings.USE_TZ else at.replace(tzinfo=None)
+
+    def run(self) -> Any:
+        """Save a new run."""
+        self.number += 1
+        key = {} if self.shape.made_by_database else {"pk": KEYS[self.shape.run].value(self.number)}
+        user = self.chance.choice(self.users)
+        run = self.models.Run(**key, **{self.shape.began: self.moment()})
+        run.workspace_id = self.chance.choice(self.workspaces).pk
+        setattr(run, f"{self.first_hop}_id", self.chance.choice(self.leads).pk)
+        setattr(run, "person_id" if self.shape.user_is_foreign else "person", user.pk)
+        run.save(force_insert=True)
+        return run
+
+    def write(self) -> None:
+        """One write of any kind."""
+        runs = self.models.Run.objects.order_by("?")
+        run = runs.first()
+        self.chance.choice([self.run] * 3 + ([] if run is None else [
+            lambda: runs.filter(pk=run.pk).delete(),
+            lambda: runs.filter(pk=run.pk).update(hidden=not run.hidden),
+            lambda: runs.filter(pk=run.pk).update(workspace_id=self.chance.choice(self.workspaces).pk),
+            lambda: runs.filter(pk=run.pk).update(**{self.shape.began: self.moment()}),
+            lambda: runs.filter(pk=run.pk).update(**{f"{self.first_hop}_id": self.chance.choice(self.leads).pk}),
+            lambda: (setattr(run, self.shape.began, self.moment()), run.save()),
+            lambda: self._toggle(self.chance.choice(self.workspaces)),
+            self._lead_elsewhere,
+            self._write_from_another_session,
+        ]))()  # fmt: skip
+
+    def _toggle(self, workspace: Any) -> None:
+        workspace.closed = not workspace.closed
+        workspace.save()
+
+    def _lead_elsewhere(self) -> None:
+        """A hop, of which many runs may hang, gets another workflow."""
+        last = self.shape.hops - 1
+        if last:
+            hops = getattr(self.models, f"Hop{last}").objects
+            hop = hops.order_by("?").first()
+            hops.filter(pk=hop.pk).update(workflow_id=self.chance.choice(self.workflows).pk)
+
+    def _write_from_another_session(self) -> None:
+        """Of a program that prints dates, numbers and times in its own way."""
+        import psycopg
+        from django.db import connection
+
+        table = connection.ops.quote_name(self.models.Run._meta.db_table)
+        with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+            other.execute("SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET extra_float_digits = 0")
+            other.execute(
+                f"UPDATE {table} SET hidden = NOT hidden WHERE id = (SELECT id FROM {table} ORDER BY random() LIMIT 1)"
+            )
+
+    def counts(self, run: Any) -> bool:
+        shown = not run.hidden
+        if self.shape.filter == "none":
+            return True
+        if self.shape.filter == "a column":
+            return shown
+        closed = run.workspace is not None and run.workspace.closed
+        if self.shape.filter == "of the workspace":
+            return shown and run.workspace is not None and not closed
+        return shown or run.workspace is None or closed
+
+    def expected(self) -> set[tuple[Any, ...]]:
+        """The oracle: ``(workspace, user, workflow, moment, run)`` for each grain, users by their key or None."""
+        newest: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        for rank, run in enumerate(self.models.Run.objects.order_by("pk").select_related("workspace")):
+            workflow: Any = run
+            for name in self.shape.path.split("__"):
+                workflow = getattr(workflow, name) if workflow is not None else None
+            if None in (run.workspace_id, workflow, run.used_at) or not self.counts(run):
+                continue
+            user = run.person_id if self.shape.user_is_foreign else run.person
+            for who in {None, user}:
+                if ("workspace" if who is None else "user") in self.shape.grains:
+                    key = (run.workspace_id, who, workflow.pk)
+                    newest[key] = max(newest.get(key, ()), (run.used_at, rank, run.pk))
+        return {(*key, used_at, run) for key, (used_at, _, run) in newest.items()}
+
+    def page(self, workspace: Any, user: Any, *, fresh: bool) -> list[tuple[Any, ...]]:
+        from workflows_tasks import recent_workflows
+
+        rows = recent_workflows(workspace, user, 20, fresh=fresh)
+        return [(row.published_run_id, row.last_used_at, row.last_run_id) for row in rows]
+
+    def assert_pages(self, *, fresh: bool) -> None:
+        """Each page, asked with the object, its key or its text, is what the oracle says."""
+        rows = self.expected()
+        for workspace, user in self._pages():
+            who = None if user is None else user.pk
+            wanted = {row[2:] for row in rows if row[:2] == (workspace.pk, who)}
+            for place in (workspace, workspace.pk, KEYS[self.shape.workspace].text(workspace.pk)):
+                shown = self.page(place, user, fresh=fresh)
+                assert set(shown) == wanted, (place, user, shown, wanted)
+                assert [row[1] for row in shown] == sorted((row[1] for row in shown), reverse=True)
+            if user is not None:
+                for person in (user.pk, KEYS[self.shape.user].text(user.pk)):
+                    assert set(self.page(workspace, person, fresh=fresh)) == wanted, (person, wanted)
+
+    def _pages(self) -> Iterator[tuple[Any, Any]]:
+        for workspace in self.workspaces:
+            if "workspace" in self.shape.grains:
+                yield workspace, None
+            if "user" in self.shape.grains:
+                for user in self.users:
+                    yield workspace, user
+
+    def assert_exact(self) -> None:
+        """Once nothing waits, table and oracle agree, and so does ``compare``, which says so by itself."""
+        from workflows_tasks.comparison.compare import compare
+        from workflows_tasks.comparison.verify import parts
+        from workflows_tasks.models import WorkspaceRecentWorkflow
+        from workflows_tasks.projection import changes
+        from workflows_tasks.projection.flush import flush_all
+        from workflows_tasks.projection.sql import EVERYWHERE
+
+        flush_all()
+        assert not any(shard.pending or shard.quarantined for shard in changes.status()), changes.quarantined(3)
+        rows = self.expected()
+        stored = WorkspaceRecentWorkflow.objects.values_list(
+            "workspace_id", "published_run_id", "last_used_at", "last_run_id"
+        )
+        assert sorted(map(repr, stored)) == sorted(repr((w, f, at, run)) for w, _, f, at, run in rows)
+        assert compare(EVERYWHERE) == []
+        assert all(not part.error and not part.differences for part in parts(EVERYWHERE))
+
+    def assert_texts(self) -> None:
+        """The text that is made here is the one that PostgreSQL makes, and so is the shard."""
+        from django.db import connection
+
+        from workflows_tasks import history, keys
+        from workflows_tasks.host import host
+
+        found = host()
+        fields = {"workspace": found.workspace, "workflow": found.workflow, "user": found.user, "run": found.run_key}
+        for name, model in (("workspace", self.models.Workspace), ("workflow", self.models.Workflow)):
+            table = connection.ops.quote_name(model._meta.db_table)
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT id::text, {keys.shard_sql('id::text', 3)} FROM {table}")
+                printed = dict(cursor.fetchall())
+            for each in model.objects.all():
+                text = keys.as_text(fields[name], each.pk)
+                assert text is None or text in printed, (text, printed)
+                if text is not None:
+                    assert keys.shard_of(text, 3) == printed[text]
+        for workspace in self.workspaces:
+            assert history.workspace_text(workspace) == history.workspace_text(workspace.pk)
+
+
+def tried(shape: Shape, directory: Path, name: str, *, writes: int = 24, seed: int = 0) -> None:
+    """Make the host, and write to it; raises if its table or a page is ever not what the oracle says."""
+    make(shape, directory, name)
+    world = World(shape, seed)
+    world.assert_texts()
+    for number in range(writes):
+        world.write()
+        if number % (writes // 3) == 0:
+            world.assert_exact()
+    from workflows_tasks.projection.flush import flush_all
+
+    world.assert_exact()
+    world.assert_pages(fresh=False)
+    world.run()
+    if shape.hops == 1:  # no scope waits
+        world.assert_pages(fresh=True)
+    flush_all()
+    world.assert_pages(fresh=True)
+    shown = world.models.Run.objects.order_by("-used_at", "-pk").first()
+    world.models.Run.objects.filter(pk=shown.pk).delete()
+    world.assert_exact()
+
+
+def main() -> None:
+    import celery
+    import django.core.management
+    import django.db.models
+    import psycopg
+    import redis
+
+    assert all((celery, django.core.management, django.db.models, psycopg, redis))
+    for line in sys.stdin:
+        shape, directory, name, seed = json.loads(line)
+        log = Path(directory) / f"{name}.log"
+        failed = in_child(lambda: tried(Shape(**shape), Path(directory), name, seed=seed), log)  # noqa: B023
+        print(json.dumps(failed), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

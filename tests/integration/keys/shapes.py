@@ -1,0 +1,215 @@
+"""Shapes of hosts, and the source of their models.
+
+A key type is a field's declaration and the values that keys of it take. Unusual fields are in ``FIELDS``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+FIELDS: Final = '''
+import uuid
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Func, Q
+from django.db.models.functions import Now
+
+
+class Uuid7(Func):
+    function = "uuidv7"
+    arity = 0
+    output_field = models.UUIDField()
+
+
+class Padded(models.CharField):
+    """char(8): PostgreSQL pads it with blanks, and compares without them."""
+
+    def db_type(self, connection):
+        return "char(8)"
+
+    rel_db_type = db_type
+
+
+class Prefixed(models.BigIntegerField):
+    """7 in the database, ws_7 in Python, as prefixed and hashed ids are."""
+
+    PREFIX = "id_"
+
+    def from_db_value(self, value, *_):
+        return None if value is None else f"{self.PREFIX}{value}"
+
+    def to_python(self, value):
+        if value is None or (isinstance(value, str) and value.startswith(self.PREFIX)):
+            return value
+        if isinstance(value, int):
+            return f"{self.PREFIX}{value}"
+        raise ValidationError("not one of ours")
+
+    def get_prep_value(self, value):
+        if isinstance(value, str) and value.startswith(self.PREFIX):
+            value = value[len(self.PREFIX):]
+        return None if value is None else int(value)
+
+    @property
+    def validators(self):
+        return []
+'''
+
+
+@dataclass(frozen=True)
+class Key:
+    """A type of key."""
+
+    declaration: str
+    """Of the field, with ``{}`` for its other arguments."""
+    value: Callable[[int], Any]
+    """The n-th key, as Python has it."""
+    text: Callable[[Any], str] = str
+    """How somebody writes it into a URL."""
+
+
+TEXTS: Final = (
+    "Zoë “key” 100 %",
+    "anna",
+    "Anna",
+    "50%",
+    "a-b..c",
+    "two\nlines",
+    'o\'neil "q" \\',
+    "%s",
+    "null",
+    "-",
+    "~Z",
+)
+
+KEYS: Final[Mapping[str, Key]] = {
+    "bigint": Key("models.BigIntegerField({})", lambda n: n * 10**17 - 3),
+    "smallint": Key("models.SmallIntegerField({})", lambda n: n - 3),
+    "text": Key("models.CharField(max_length=60{})", lambda n: f"{TEXTS[n % len(TEXTS)]}{n // len(TEXTS) or ''}"),
+    "unbounded text": Key("models.TextField({})", lambda n: f"{TEXTS[-n % len(TEXTS)]}{n}"),
+    "email": Key("models.EmailField({})", lambda n: f"Ann.O'Neil+{n}@Example.org"),
+    "uuid": Key("models.UUIDField({})", lambda n: UUID(int=(n * 2**125 + n) % 2**128)),
+    "decimal": Key(
+        "models.DecimalField(max_digits=8, decimal_places=2{})",
+        lambda n: Decimal(("2.5", "-0.1", "7", "10.25")[n % 4]) + n,
+    ),
+    "whole decimal": Key("models.DecimalField(max_digits=30, decimal_places=0{})", lambda n: Decimal(10**29 - n)),
+    "date": Key("models.DateField({})", lambda n: date(999, 12, 30) + timedelta(days=n * n)),
+    "inet": Key("models.GenericIPAddressField({})", lambda n: f"10.0.0.{n}" if n % 2 else f"2001:db8::{n + 1:x}"),
+    "padded": Key("Padded(max_length=8{})", lambda n: ("ab", "AB", "a b", "Ab")[n % 4] + "xyzw"[: n // 4]),
+    "prefixed": Key("Prefixed({})", lambda n: f"id_{n + 1}"),
+}
+
+USED_AT: Final[Mapping[str, str]] = {
+    "plain": "used_at = models.DateTimeField(null=True)",
+    "generated": "began = models.DateTimeField(null=True)\n    used_at = models.GeneratedField("
+    "expression=models.F('began'), output_field=models.DateTimeField(null=True), db_persist=True)",
+}
+
+FILTERS: Final[Mapping[str, str]] = {
+    "none": "Q()",
+    "a column": "Q(hidden=False)",
+    "of the workspace": "Q(workspace__closed=False, hidden=False)",
+    "or and not": "Q(hidden=False) | ~Q(workspace__closed=False)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A host."""
+
+    run: str = "bigint"
+    workspace: str = "bigint"
+    workflow: str = "bigint"
+    user: str = "text"
+    user_is_foreign: bool = False
+    hops: int = 2
+    used_at: str = "plain"
+    filter: str = "a column"
+    is_proxied: bool = False
+    """Foreign keys point to proxies, and writes go through the concrete models."""
+    made_by_database: bool = False
+    """The run's key, a UUID, is the database's default."""
+    table: str = "{}"
+    """Of ``db_table``; ``{}`` is the model's name."""
+    prepare: tuple[str, ...] = ()
+    """Statements before anything is migrated."""
+    session: tuple[str, ...] = ()
+    """Statements of the role or database, after that."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """``DATABASES[...]["OPTIONS"]``."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    grains: tuple[str, ...] = ("workspace", "user")
+
+    @property
+    def began(self) -> str:
+        """The field that a program sets to say when a run was used."""
+        return "began" if self.used_at == "generated" else "used_at"
+
+    @property
+    def path(self) -> str:
+        return "__".join([*(f"hop{n}" for n in range(1, self.hops)), "workflow"])
+
+
+def at_random(chance: random.Random) -> Shape:
+    """Any shape there is."""
+    types = list(KEYS)
+    return Shape(
+        run=chance.choice([each for each in types if each != "inet"]), workspace=chance.choice(types),
+        workflow=chance.choice(types), user=chance.choice(types), user_is_foreign=chance.random() < 0.5,
+        hops=chance.choice((1, 2, 3)), used_at=chance.choice(list(USED_AT)), filter=chance.choice(list(FILTERS)),
+        is_proxied=chance.random() < 0.3, table=chance.choice(("{}", "Odd {}", 'odd"."{}', "select {}")),
+        options=chance.choice(({}, {"server_side_binding": True}, {"prepare_threshold": 1})),
+        settings=chance.choice(({}, {"USE_TZ": False, "TIME_ZONE": "America/New_York"})),
+        grains=chance.choice((("workspace", "user"), ("workspace",), ("user",))),
+        prepare=("CREATE SCHEMA odd",),
+    )  # fmt: skip
+
+
+def source(shape: Shape) -> str:
+    """The models module of a host of this shape."""
+
+    def key(kind: str, more: str = "") -> str:
+        declared = KEYS[kind].declaration
+        given = f"primary_key=True{more}"
+        return declared.format(given if "({}" in declared else f", {given}")
+
+    def meta(name: str) -> str:
+        return f"    class Meta:\n        db_table = {shape.table.format(name)!r}\n"
+
+    def target(name: str) -> str:
+        return f"{name}Proxy" if shape.is_proxied else name
+
+    parts = [FIELDS]
+    for name, kind, extra in (
+        ("Workspace", shape.workspace, "    closed = models.BooleanField(default=False)\n"),
+        ("Workflow", shape.workflow, ""),
+        ("Person", shape.user, ""),
+    ):
+        parts.append(f"class {name}(models.Model):\n    id = {key(kind)}\n{extra}{meta(name)}")
+        parts.append(f"class {name}Proxy({name}):\n    class Meta:\n        proxy = True\n")
+    leads_to = f"    workflow = models.ForeignKey({target('Workflow')}, models.SET_NULL, null=True)\n"
+    for number in range(shape.hops - 1, 0, -1):
+        parts.append(f"class Hop{number}(models.Model):\n{leads_to}{meta(f'Hop{number}')}")
+        leads_to = f"    hop{number} = models.ForeignKey(Hop{number}, models.SET_NULL, null=True)\n"
+    more = ", db_default=Uuid7()" if shape.made_by_database else ""
+    declared = KEYS[shape.user].declaration
+    user = (
+        f"models.ForeignKey({target('Person')}, models.SET_NULL, null=True)"
+        if shape.user_is_foreign
+        else declared.format("null=True" if "({}" in declared else ", null=True")
+    )
+    parts.append(
+        f"class Run(models.Model):\n    id = {key(shape.run, more)}\n"
+        f"    workspace = models.ForeignKey({target('Workspace')}, models.SET_NULL, null=True)\n"
+        f"    person = {user}\n{leads_to}    hidden = models.BooleanField(default=False)\n"
+        f"    {USED_AT[shape.used_at]}\n{meta('Run')}"
+    )
+    return "\n\n".join(parts)

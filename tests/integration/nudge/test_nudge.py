@@ -1,0 +1,282 @@
+"""A quiet shard is flushed at once, a busy one once a window, an idle one never."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from django.db import connection, transaction
+
+from tests.conftest import Configure
+from tests.gate import Gate
+from tests.hosts.adapter import Host
+from tests.integration.nudge.conftest import Taken
+from tests.oracle import assert_exact, stored
+from workflows_tasks import conf, history, keys
+from workflows_tasks.capture import nudge
+from workflows_tasks.projection import changes
+from workflows_tasks.tasks import flush
+
+host_independent = pytest.mark.host_independent
+GRACE_MS = nudge.GRACE_S * 1000
+
+
+def due_in_s(message: Any) -> float:
+    """Seconds from now until a message is due."""
+    eta = message.headers["eta"]
+    return (datetime.fromisoformat(eta) - datetime.now(timezone.utc)).total_seconds() if eta else 0.0
+
+
+def test_a_quiet_shard_is_flushed_at_once(live: Host, connected: Gate, run: Any, taken: Taken, shard: int) -> None:
+    before = connected.bursts
+    live.save_again(run)
+    (message,) = taken()
+    assert connected.bursts - before == 1
+    assert message.headers["task"] == "workflows_tasks.tasks.flush"
+    assert message.payload[0] == [shard, 0]
+    assert message.headers["eta"] is None
+    limit_s = conf.settings().flush_time_limit_s
+    assert message.headers["timelimit"] == [limit_s, limit_s]
+
+
+def test_until_that_flush_saves_send_nothing_more(live: Host, connected: Gate, run: Any, taken: Taken) -> None:
+    for _ in range(10):
+        live.save_again(run)
+    assert len(taken()) == 1
+
+
+@host_independent
+@pytest.mark.parametrize("saves", [1, 3, 5, 12])
+def test_a_flush_that_took_changes_sends_the_next_the_later_the_more_it_took(
+    live: Host, connected: Gate, run: Any, taken: Taken, marker_ms: Callable[[int], int], saves: int, shard: int
+) -> None:
+    for _ in range(saves):
+        live.save_again(run)
+    taken()
+    flush(shard)
+    (following,) = taken()
+    delay_s = min(1.0, saves / nudge.CHANGES_A_WINDOW) * conf.settings().flush_window_s
+    assert delay_s - 0.5 < due_in_s(following) <= delay_s
+    assert 1000 * delay_s + GRACE_MS - 500 < marker_ms(shard) <= 1000 * delay_s + GRACE_MS
+
+
+@host_independent
+def test_a_busy_shard_costs_no_message_and_one_round_trip_a_window(
+    live: Host, connected: Gate, run: Any, taken: Taken, configure: Configure, shard: int
+) -> None:
+    configure(FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
+    for _ in range(nudge.CHANGES_A_WINDOW):
+        live.save_again(run)
+    flush(shard)
+    assert len(taken()) == 2
+    live.save_again(run)  # is told when the next flush is due
+    before = connected.bursts
+    for _ in range(20):
+        live.save_again(run)
+    assert connected.bursts == before
+    assert taken() == []
+
+
+@host_independent
+def test_the_gate_opens_when_the_flush_is_due(
+    live: Host,
+    connected: Gate,
+    run: Any,
+    taken: Taken,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    shard: int,
+) -> None:
+    """Not before: what is committed until then is in that flush. Not later: it may have ended."""
+    configure(FLUSH_WINDOW_S=5.0)
+    for _ in range(nudge.CHANGES_A_WINDOW):
+        live.save_again(run)
+    flush(shard)
+    live.save_again(run)
+    asked = connected.bursts
+    clock = nudge.time.monotonic
+    for later_s, asks in ((4.0, 0), (5.1, 1)):
+        monkeypatch.setattr(nudge.time, "monotonic", lambda later_s=later_s: clock() + later_s)
+        live.save_again(run)
+        monkeypatch.setattr(nudge.time, "monotonic", clock)
+        assert connected.bursts - asked == asks
+
+
+@host_independent
+def test_a_flush_that_found_nothing_ends_the_chain(
+    live: Host, connected: Gate, run: Any, taken: Taken, marker_ms: Callable[[int], int], shard: int
+) -> None:
+    live.save_again(run)
+    flush(shard)
+    assert len(taken()) == 2
+    assert marker_ms(shard) > 0
+    flush(shard)
+    assert taken() == []
+    assert marker_ms(shard) == -2
+
+
+@host_independent
+def test_an_idle_shard_costs_nothing(live: Host, connected: Gate, taken: Taken, shard: int) -> None:
+    flush(shard)
+    assert taken() == []
+    assert not changes.status()[shard].pending
+
+
+@host_independent
+def test_what_is_committed_between_the_last_look_and_the_end_of_the_marker_is_seen(
+    live: Host, connected: Gate, run: Any, taken: Taken, monkeypatch: pytest.MonkeyPatch, shard: int
+) -> None:
+    """The saver is told that a flush is under way, but that one has looked already."""
+    live.save_again(run)
+    flush(shard)
+    taken()
+    follow = nudge.follow
+
+    def saved_before(shard: int, **how: Any) -> None:
+        if not how["changes"]:
+            live.save_again(run)
+            nudge.reset()  # the worker is another process than the saver
+        follow(shard, **how)
+
+    monkeypatch.setattr(nudge, "follow", saved_before)
+    flush(shard)
+    assert len(taken()) == 1
+
+
+@host_independent
+def test_a_flush_that_ran_out_of_time_is_followed_at_once(
+    live: Host, connected: Gate, run: Any, taken: Taken, configure: Configure, shard: int
+) -> None:
+    live.save_again(run)
+    taken()
+    configure(FLUSH_TIME_LIMIT_S=2.0, FLUSH_WINDOW_S=1.0)
+    nudge.follow(shard, changes=1_000, more=True)
+    (following,) = taken()
+    assert following.headers["eta"] is None
+
+
+@host_independent
+def test_a_message_too_many_finds_the_shard_busy_or_empty_and_sends_nothing(
+    live: Host, connected: Gate, run: Any, taken: Taken, shard: int
+) -> None:
+    from tests.threads import ShardLock
+
+    live.save_again(run)
+    taken()
+    with ShardLock(shard):
+        flush(shard)
+    assert taken() == []
+    assert changes.status()[shard].pending == 1
+
+
+@host_independent
+def test_a_marker_whose_message_was_lost_goes_by_itself(
+    live: Host, connected: Gate, run: Any, taken: Taken, alone: str, marker_ms: Callable[[int], int], shard: int
+) -> None:
+    live.save_again(run)
+    assert len(taken()) == 1  # and lost
+    assert 0 < marker_ms(shard) <= GRACE_MS
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        client.pexpire(f"{alone}:{shard}", 1)
+        while client.exists(f"{alone}:{shard}"):
+            pass
+    live.save_again(run)
+    assert len(taken()) == 1
+
+
+@host_independent
+def test_redis_holds_one_marker_a_shard_and_nothing_else(live: Host, configure: Configure, alone: str) -> None:
+
+    for _ in range(60):
+        live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        held = {key.decode() for key in client.scan_iter(f"*{alone}*")}
+        assert {key: client.ttl(key) > 0 for key in held} == {f"{alone}:{n}": True for n in range(8)}
+
+
+def test_every_shard_has_its_own_message(live: Host, taken: Taken) -> None:
+    workspaces = [live.make_workspace() for _ in range(12)]
+    for workspace in workspaces:
+        live.make_run(workspace=workspace, workflow=live.make_workflow(), user=live.make_user())
+    shards = {keys.shard_of(history.workspace_text(each), conf.settings().shards) for each in workspaces}
+    assert len(shards) > 1
+    assert sorted(message.payload[0][0] for message in taken()) == sorted(shards)
+
+
+def test_a_rolled_back_save_sends_nothing(live: Host, connected: Gate, run: Any, taken: Taken) -> None:
+    with transaction.atomic():
+        live.save_again(run)
+        assert taken() == [], "nothing is committed yet"
+        transaction.set_rollback(True)
+    assert taken() == []
+
+
+def test_a_save_of_other_fields_sends_nothing(live: Host, connected: Gate, run: Any, taken: Taken, shard: int) -> None:
+    live.save_irrelevant(run)
+    assert taken() == []
+    assert not changes.status()[shard].pending
+    live.hide(run)  # update_fields as well, but one that matters
+    assert len(taken()) == 1
+
+
+@pytest.mark.where_allowed("alias")
+def test_a_save_through_a_proxy_or_a_multi_table_parent_sends_a_message(
+    live: Host, connected: Gate, run: Any, taken: Taken
+) -> None:
+    """A parent has no workspace to find the shard by: the tick finds its change."""
+    aliased = live.alias_model._base_manager.get(pk=run.pk)
+    aliased.save()
+    has_workspace = isinstance(aliased, live.run_model)
+    assert len(taken()) == (1 if has_workspace else 0)
+
+
+@host_independent
+def test_a_save_in_another_database_sends_nothing(live: Host, connected: Gate, run: Any, taken: Taken) -> None:
+    nudge._saved(instance=run, using="elsewhere", update_fields=None)
+    assert taken() == []
+
+
+class Unruly:
+    """A value of a host's own field, which raises what it likes."""
+
+    def __int__(self) -> int:
+        raise KeyError("as a test says")
+
+
+@host_independent
+@pytest.mark.parametrize("value", ["no number", Unruly(), 10**400, float("nan")], ids=["text", "unruly", "huge", "nan"])
+def test_a_key_that_is_none_raises_nothing_of_ours(live: Host, connected: Gate, value: Any) -> None:
+    """The database is who must refuse it."""
+    unsaved = live.run_model()
+    unsaved.__dict__[live.run_model._meta.get_field(live.workspace_field).attname] = value
+    nudge._saved(instance=unsaved, using=connection.alias, update_fields=None)
+
+
+def test_eager_tasks_flush_at_once(live: Host, celery_app_in_process: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(celery_app_in_process.conf, "task_always_eager", True)
+    monkeypatch.setitem(celery_app_in_process.conf, "task_eager_propagates", True)
+    live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
+    assert_exact(live)
+    assert len(stored()) == 2
+
+
+def test_without_redis_a_save_sends_its_own_message_once_a_window(
+    live: Host, configure: Configure, run: Any, taken: Taken, shard: int
+) -> None:
+    configure(REDIS_URL="", FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
+    taken()
+    nudge.reset()
+    for _ in range(10):
+        live.save_again(run)
+    (message,) = taken()
+    assert message.headers["eta"] is None
+    flush(shard)
+    (following,) = taken()
+    assert 25 < due_in_s(following) <= 30, "every process sends messages of its own, so the chain is slow"
+    flush(shard)
+    assert taken() == []

@@ -1,0 +1,238 @@
+"""A flush is a series of slices, bounded in keys and in time, each one progress; nobody waits behind a flood."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.hosts.adapter import Host, moment
+from tests.integration.projection.neighbours import Neighbours
+from tests.oracle import assert_exact, expected, flush_all, stored
+from tests.sessions import execute, query
+from tests.threads import ShardLock
+from workflows_tasks import history
+from workflows_tasks.models import CHANGES, Shard
+from workflows_tasks.projection import changes, scopes, searches
+from workflows_tasks.projection import flush as flushing
+from workflows_tasks.projection.flush import Flushed, flush
+
+NEVER_OVER_S = 1e9
+
+
+@pytest.fixture
+def near(live: Host) -> Neighbours:
+    return Neighbours(live)
+
+
+def filled(near: Neighbours, runs: int, *, users: int = 1, workflows: int = 1) -> list[Any]:
+    """Runs in the first workspace, in the table, with nothing in the log; returns the workflows."""
+    host = near.host
+    made = [host.make_workflow() for _ in range(workflows)]
+    host.make_runs(runs, workspaces=near.workspaces[:1], workflows=made, users=[host.make_user() for _ in range(users)])
+    history.fill(history.EVERYWHERE)
+    execute(f"DELETE FROM {CHANGES}")
+    return made
+
+
+def hide_all(near: Neighbours, **of: Any) -> int:
+    """One statement takes all of these runs out."""
+    host = near.host
+    model = host.run_model
+    return int(model._base_manager.filter(**{host.workspace_field: near.workspaces[0]}, **of).update(**host.hidden))
+
+
+def one_slice(near: Neighbours) -> Flushed:
+    total = Flushed()
+    flushing._flush_runs(near.shard, total, NEVER_OVER_S)
+    return total
+
+
+def test_mass_deletion_is_done_by_bounded_slices(live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python -m tests.chaos.mass_deletion`` is the same at full size. Every slice is progress of its own."""
+    monkeypatch.setattr(flushing, "MOST_RECOMPUTED", 7)
+    filled(near, 60, users=5, workflows=6)
+    before = len(stored())
+    hide_all(near)
+    rows: list[int] = []
+    while not rows or len(stored()):
+        assert len(rows) < 10
+        one_slice(near)
+        rows.append(before - len(stored()))
+        before = len(stored())
+    assert rows == [7, 7, 7, 7, 7, 1]
+    flush_all()
+    assert assert_exact(live) == []
+    assert near.counters()["rows_removed"] == 36
+
+
+def test_a_slice_whose_time_is_over_searches_once_and_no_more(
+    live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never before one key, or a shard would stand still."""
+    monkeypatch.setattr(flushing, "SEARCH_S", -1.0)
+    monkeypatch.setattr(searches, "PASS_RUNS", 0)
+    monkeypatch.setattr(searches, "RUNS_A_KEY", 0)
+    monkeypatch.setattr(searches, "WALKS", 4)
+    filled(near, 30, users=2, workflows=5)
+    hide_all(near)
+    left = []
+    for _ in range(4):
+        one_slice(near)
+        left.append(len(stored()))
+    assert left == [11, 7, 3, 0]
+
+
+def test_a_flood_in_one_workspace_holds_up_no_other(
+    live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement over many runs, and then one save elsewhere in the shard: the first slice has it."""
+    monkeypatch.setattr(changes, "MOST_OF_WORKSPACE", 10)
+    monkeypatch.setattr(changes, "MOST_TAKEN", 20)
+    filled(near, 200, users=3)
+    hide_all(near)
+    run = near.run(9, 1)
+    done = one_slice(near)
+    assert 10 < done.changes <= 20
+    assert {row.run for row in stored() if row.workspace == live.workspace_key(near.workspaces[1])} == {run.pk}
+    flush_all()
+    assert_exact(live)
+
+
+def test_a_scope_holds_up_no_save(live: Host, near: Neighbours) -> None:
+    """Changes of runs are taken apart from scopes, before each of them."""
+    for _ in range(5):
+        changes.log_everything()
+    run = near.run(1, 1)
+    one_slice(near)
+    assert {row.run for row in stored()} == {run.pk}
+
+
+def test_a_wide_scope_is_replaced_by_smaller_ones(
+    live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By workspace, then by ranges of runs: no statement reads more than so many."""
+    monkeypatch.setattr(scopes, "MOST_RUNS", 8)
+    filled(near, 50, users=2, workflows=3)
+    near.run(3, 1)
+    execute(f"DELETE FROM {CHANGES}")
+    changes.log_everything()
+    assert near.host.run_model._base_manager.count() == 51
+    rows_before = Counter(stored())
+    assert rows_before != Counter(expected(live))
+    flush_all()
+    assert_exact(live)
+    assert near.counters()["scopes_split"] >= 2
+    ((left,),) = query(f"SELECT count(*) FROM {CHANGES}")
+    assert left == 0
+
+
+def test_past_a_quarter_of_its_time_it_begins_no_slice(
+    live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MOST_OF_WORKSPACE", 5)
+    filled(near, 30)
+    hide_all(near)
+    times = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(flushing.time, "monotonic", lambda: float(next(times)))  # type: ignore[attr-defined]
+    done = flush(near.shard)
+    monkeypatch.undo()
+    assert done.more
+    assert 0 < done.changes < 30
+    flush_all()
+    assert_exact(live)
+
+
+def test_the_messages_of_a_busy_shard_wait_for_nobody(live: Host, near: Neighbours) -> None:
+    near.run(1)
+    with ShardLock(near.shard):
+        assert flush(near.shard).is_busy
+        assert stored() == []
+    flush_all()
+    assert_exact(live)
+
+
+def test_equal_changes_are_taken_together(live: Host, near: Neighbours) -> None:
+    run = near.run(1)
+    flush_all()
+    for minute in range(2, 12):
+        live.set_used_at(run, moment(minute))
+    taken = changes.take_runs(near.shard)
+    assert [(each.run, len(each.ids)) for each in taken] == [(str(run.pk), 10)]
+    assert one_slice(near).changes == 10
+    assert_exact(live)
+
+
+def test_what_commits_meanwhile_stays_in_the_log(live: Host, near: Neighbours) -> None:
+    """Exactly what was taken is forgotten."""
+    run = near.run(1)
+    flush_all()
+    live.set_used_at(run, moment(2))
+    done = False
+
+    def once(execute_it: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal done
+        if f'DELETE FROM "{CHANGES}"' in sql and not done:
+            done = True
+            changes.log_runs([(history.workspace_text(near.workspaces[0]), str(run.pk))])
+        return execute_it(sql, params, many, context)
+
+    with connection.execute_wrapper(once):
+        one_slice(near)
+    ((left,),) = query(f"SELECT count(*) FROM {CHANGES} WHERE shard = %s", [near.shard])
+    assert (done, left) == (True, 1)
+
+
+def test_statements_of_a_slice_do_not_grow_with_its_changes(live: Host, near: Neighbours) -> None:
+    near.run(-1)
+    flush_all()
+    counts = []
+    for runs in (1, 40):
+        live.make_runs(runs, workspaces=near.workspaces, workflows=[near.workflow], users=[near.user])
+        with CaptureQueriesContext(connection) as captured:
+            one_slice(near)
+        counts.append(len(captured))
+        flush_all()
+    assert counts[0] == counts[1] <= 10
+    assert_exact(live)
+
+
+def test_saving_a_run_again_updates_its_rows_in_place(live: Host, near: Neighbours) -> None:
+    """No index holds the moment, so the update is HOT."""
+    runs = [near.run(n, workflow=live.make_workflow()) for n in range(5)]
+    for run in runs:
+        live.save_again(run)
+    flush_all()
+    before = updates()
+    for _ in range(4):
+        for run in runs:
+            live.save_again(run)
+        flush_all()
+    updated, in_place = (after - was for after, was in zip(updates(), before, strict=True))
+    assert updated == in_place == 4 * 5 * 2
+    assert_exact(live)
+
+
+def updates() -> tuple[int, int]:
+    """Updates of rows of the table, and how many of them were HOT."""
+    from workflows_tasks.models import WorkspaceRecentWorkflow
+
+    query("SELECT pg_stat_force_next_flush()")
+    execute("SELECT 1")
+    ((updated, in_place),) = query(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s",
+        [WorkspaceRecentWorkflow._meta.db_table],
+    )
+    return int(updated), int(in_place)
+
+
+def test_counters_are_of_the_flushs_own_transaction(live: Host, near: Neighbours) -> None:
+    near.run(1)
+    flush_all()
+    counters = near.counters()
+    assert counters["rows_advanced"] == 2
+    assert counters["slices"] >= 1
+    assert Shard.objects.get(number=near.shard).flushed_at is not None

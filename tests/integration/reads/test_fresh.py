@@ -1,0 +1,179 @@
+"""``fresh=True``: the page as it is now, in one statement, whatever waits for a flush."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.hosts.adapter import Host, moment
+from tests.oracle import Row, expected, flush_all
+from workflows_tasks import recent_workflows
+from workflows_tasks.models import CHANGES
+from workflows_tasks.projection import changes
+
+
+def page(workspace: Any, user: Any = None, limit: int = 4) -> list[tuple[Any, Any, Any]]:
+    """A fresh page's workflows, moments and runs; it is one statement."""
+    with CaptureQueriesContext(connection) as captured:
+        rows = list(recent_workflows(workspace, user, limit, fresh=True))
+    assert len(captured) == 1
+    return [(row.published_run_id, row.last_used_at, row.last_run_id) for row in rows]
+
+
+def true_page(
+    live: Host, workspace: Any, user: Any = None, limit: int = 4, among: Sequence[Row] | None = None
+) -> list[tuple[Any, Any, Any]]:
+    """What it must be."""
+    key, uid = live.workspace_key(workspace), "" if user is None else live.user_text(user)
+    rows = [row for row in (expected(live) if among is None else among) if (row.workspace, row.uid) == (key, uid)]
+    rows.sort(key=lambda row: (row.used_at, row.run), reverse=True)
+    return [(row.workflow, row.used_at, row.run) for row in rows[:limit]]
+
+
+class Scene:
+    """A workspace and a user with six workflows, flushed; and another of each."""
+
+    def __init__(self, live: Host) -> None:
+        self.live = live
+        self.workspace, self.other_workspace = live.make_workspace(), live.make_workspace()
+        self.user, self.other_user = live.make_user(), live.make_user()
+        self.workflows = [live.make_workflow() for _ in range(6)]
+        self.runs = [self.run(minute, workflow) for minute, workflow in enumerate(self.workflows)]
+        self.older = [self.run(-1 - minute, workflow) for minute, workflow in enumerate(self.workflows)]
+        flush_all()
+
+    def run(self, minute: float, workflow: Any, **fields: Any) -> Any:
+        given = {"workspace": self.workspace, "user": self.user, "workflow": workflow, **fields}
+        return self.live.make_run(**given, used_at=moment(minute))
+
+    def assert_fresh(self) -> None:
+        rows = expected(self.live)
+        pages = itertools.product((self.workspace, self.other_workspace), (None, self.user, self.other_user))
+        for (workspace, user), limit in zip(pages, (2, 20, 1, 4, 20, 4), strict=True):
+            assert page(workspace, user, limit) == true_page(self.live, workspace, user, limit, rows)
+
+
+@pytest.fixture
+def scene(live: Host) -> Scene:
+    return Scene(live)
+
+
+WRITES: dict[str, Callable[[Scene], Any]] = {
+    "nothing": lambda scene: None,
+    "a save": lambda scene: scene.live.save_again(scene.runs[1]),
+    "a run of a workflow that has no row": lambda scene: scene.run(99, scene.live.make_workflow()),
+    "a run older than the page": lambda scene: scene.run(-99, scene.live.make_workflow()),
+    "a run of somebody else": lambda scene: scene.run(99, scene.workflows[2], user=scene.other_user),
+    "the newest is deleted": lambda scene: scene.runs[-1].delete(),
+    "the newest of each is deleted": lambda scene: [run.delete() for run in scene.runs],
+    "all are deleted": lambda scene: [run.delete() for run in scene.runs + scene.older],
+    "the newest is hidden": lambda scene: scene.live.hide(scene.runs[-1]),
+    "one is hidden and shown": lambda scene: (scene.live.hide(scene.runs[3]), scene.live.unhide(scene.runs[3])),
+    "one is moved to another workspace": lambda scene: scene.live.move_to_workspace(
+        scene.runs[-1], scene.other_workspace
+    ),
+    "one is moved to another user": lambda scene: scene.live.move_to_user(scene.runs[-1], scene.other_user),
+    "one is moved to another workflow": lambda scene: scene.live.move_to_workflow(scene.runs[-1], scene.workflows[0]),
+    "one is dated back": lambda scene: scene.live.set_used_at(scene.runs[-1], moment(-50)),
+    "one is dated back and saved": lambda scene: (
+        scene.live.set_used_at(scene.runs[-1], moment(-50)),
+        scene.live.save_again(scene.runs[-1]),
+    ),
+    "one moment for all": lambda scene: [scene.live.set_used_at(run, moment(7)) for run in scene.runs],
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_is_on_the_page_at_once(scene: Scene, name: str) -> None:
+    WRITES[name](scene)
+    scene.assert_fresh()
+
+
+@pytest.mark.parametrize("pending", [0, 10, 100])
+def test_exact_with_any_number_of_changes_that_wait(scene: Scene, pending: int) -> None:
+    """A random mixture of them."""
+    chance = random.Random(pending)
+    runs = [*scene.runs, *scene.older]
+    for _ in range(pending):
+        run = chance.choice(runs)
+        chance.choice(
+            [
+                lambda run=run: scene.live.set_used_at(run, moment(chance.uniform(-9, 9))),
+                lambda run=run: scene.live.hide(run),
+                lambda run=run: scene.live.unhide(run),
+                lambda run=run: scene.live.move_to_user(run, chance.choice([scene.user, scene.other_user])),
+                lambda run=run: scene.live.move_to_workspace(run, scene.other_workspace),
+                lambda: runs.append(scene.run(chance.uniform(-9, 9), chance.choice(scene.workflows))),
+            ]
+        )()
+    scene.assert_fresh()
+    flush_all()
+    scene.assert_fresh()
+
+
+def test_nothing_of_another_workspace_is_shown(scene: Scene) -> None:
+    scene.run(99, scene.live.make_workflow(), workspace=scene.other_workspace)
+    before = page(scene.workspace)
+    assert before == true_page(scene.live, scene.workspace)
+
+
+def forget_the_runs_changes() -> None:
+    """As a scope leaves it: nobody has logged the runs themselves."""
+    with connection.cursor() as cursor:
+        cursor.execute(f'DELETE FROM "{CHANGES}" WHERE run IS NOT NULL')
+
+
+def test_while_a_scope_waits_no_run_is_shown_that_is_gone_hidden_or_moved(scene: Scene) -> None:
+    """Its own rows are right; a workflow that the scope brings may be missing until then."""
+    scene.runs[5].delete()
+    scene.live.hide(scene.runs[4])
+    scene.live.move_to_workspace(scene.runs[3], scene.other_workspace)
+    scene.live.move_to_workflow(scene.runs[2], scene.live.make_workflow())
+    forget_the_runs_changes()
+    changes.log_everything()
+    shown = page(scene.workspace, limit=20)
+    truths = {(row.workflow, row.used_at, row.run) for row in expected(scene.live) if not row.uid}
+    assert set(shown) <= truths
+    assert [row for row in true_page(scene.live, scene.workspace, limit=20) if row in shown] == shown
+    flush_all()
+    scene.assert_fresh()
+
+
+def test_changes_in_quarantine_count_as_pending(scene: Scene) -> None:
+    scene.live.save_again(scene.runs[1])
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'refused', retry_at = clock_timestamp() + interval '1 h'")
+    scene.assert_fresh()
+
+
+def test_a_page_on_an_empty_table_is_what_waits(live: Host) -> None:
+    workspace, user = live.make_workspace(), live.make_user()
+    assert page(workspace) == page(workspace, user) == []
+    live.make_run(workspace=workspace, workflow=live.make_workflow(), user=user)
+    assert len(page(workspace)) == len(page(workspace, user)) == 1
+    assert page(workspace) == true_page(live, workspace)
+
+
+def test_it_is_read_where_runs_are_written(live: Host, settings: Any) -> None:
+    """A replica's log may be behind its table, or its table behind the log."""
+
+    class FromReplica:
+        def db_for_read(self, model: Any, **_: Any) -> str:
+            return "a replica"
+
+        def db_for_write(self, model: Any, **_: Any) -> str:
+            return "default"
+
+    workspace = live.make_workspace()
+    live.make_run(workspace=workspace, workflow=live.make_workflow(), user=live.make_user())
+    settings.DATABASE_ROUTERS = [FromReplica()]
+    rows = recent_workflows(workspace, fresh=True)
+    assert rows.db == "default"
+    assert len(list(rows)) == 1
+    assert recent_workflows(workspace).db == "a replica"

@@ -1,0 +1,100 @@
+"""A read costs its own rows and the workflows of a day, whatever table and history hold: by PostgreSQL's plan."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.hosts.adapter import Host, moment
+from tests.oracle import flush_all
+from tests.vacuum import vacuum
+from workflows_tasks import recent_workflows
+from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
+
+A_DAY = 24 * 60
+OF_A_DAY = 8
+"""Workflows that were used on each day."""
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+WORKFLOWS = 400
+
+
+@pytest.fixture
+def crowd(live: Host) -> tuple[Any, Any]:
+    """A table of some thousand rows over many days; returns a workspace and a user that have many of them."""
+    workspaces, users = [live.make_workspace() for _ in range(3)], [live.make_user() for _ in range(2)]
+    paths = [live.leading_to(live.make_workflow()) for _ in range(WORKFLOWS)]
+    with connection.cursor() as cursor:
+        cursor.execute(f'DELETE FROM "{CHANGES}"')  # of versions that had no run yet
+    owners = list(itertools.product(workspaces, users))
+    given = [{live.workspace_field: w, live.user_field: u, **live.shown} for w, u in owners]
+    keys = live.insert_runs([{**owner, live.used_at_field: moment(0), **path} for path in paths for owner in given])
+    for number in range(WORKFLOWS):  # some hosts have their own idea of when a run is inserted
+        used_at = moment(number // OF_A_DAY * A_DAY + number % OF_A_DAY)
+        of_path = keys[number * len(owners) : (number + 1) * len(owners)]
+        live.run_model._base_manager.filter(pk__in=of_path).update(**{live.used_at_field: used_at})
+    flush_all()
+    vacuum(WorkspaceRecentWorkflow, live.run_model)
+    assert WorkspaceRecentWorkflow.objects.count() == 3 * 3 * WORKFLOWS
+    return workspaces[0], users[0]
+
+
+def test_a_read_is_one_scan_of_an_index_as_far_as_the_page_goes(crowd: tuple[Any, Any]) -> None:
+    workspace, user = crowd
+    for of_user, limit in itertools.product((None, user), (4, 20)):
+        rows = recent_workflows(workspace, of_user, limit)
+        with CaptureQueriesContext(connection) as captured:
+            assert len(rows) == len(rows.all()) == limit
+        ready, compiled = captured
+        assert ready["sql"] != compiled["sql"]
+        for statement in (ready["sql"], compiled["sql"]):
+            assert_reads_no_more(explained(statement), limit)
+
+
+def explained(statement: str) -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}")
+        plan: dict[str, Any] = cursor.fetchone()[0][0]["Plan"]
+        return plan
+
+
+def assert_reads_no_more(plan: dict[str, Any], limit: int) -> None:
+    limited, in_order, scan = nodes(plan)
+    kinds = (limited["Node Type"], in_order["Node Type"], scan["Node Type"])
+    assert kinds == ("Limit", "Incremental Sort", "Index Scan")
+    assert scan["Index Name"] == "recent_workflow_read"
+    assert scan["Actual Rows"] <= limit + 2 * OF_A_DAY, "the page, the rest of its last day, and the first of the next"
+    assert scan.get("Rows Removed by Filter", 0) == 0
+    # Each row may be on a page of its own.
+    assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] <= 6 + limit + 2 * OF_A_DAY
+
+
+@pytest.mark.parametrize("pending", [0, 10])
+def test_a_fresh_read_looks_at_its_own_runs_only(live: Host, crowd: tuple[Any, Any], pending: int) -> None:
+    """No scan of all runs, of the table, or of the change log."""
+    workspace, user = crowd
+    for _ in range(pending):
+        live.make_run(workspace=workspace, workflow=live.make_workflow(), user=user)
+    for of_user in (None, user):
+        with CaptureQueriesContext(connection) as captured:
+            assert len(list(recent_workflows(workspace, of_user, fresh=True))) == 4
+        (statement,) = captured
+        read = {
+            node["Relation Name"]: node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
+            for node in nodes(explained(statement["sql"]))
+            if "Relation Name" in node
+        }
+        assert read["workflows_tasks_workspacerecentworkflow"] <= 4 + 3 * OF_A_DAY + pending
+        assert read[live.run_model._meta.db_table] <= 4 + 3 * OF_A_DAY + pending
+        assert read["workflows_tasks_change"] <= 4 * pending

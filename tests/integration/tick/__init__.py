@@ -1,0 +1,1 @@
+"""Beat's look: what waits without a flush to come, and whether writes are still captured."""

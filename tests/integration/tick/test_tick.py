@@ -1,0 +1,217 @@
+"""What one look of beat does, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+
+from tests import broker
+from tests.conftest import Configure
+from tests.hosts.adapter import Host
+from tests.oracle import assert_exact, flush_all
+from workflows_tasks import conf
+from workflows_tasks import host as hosts
+from workflows_tasks.capture import installation
+from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
+from workflows_tasks.models import CHANGES, Installation, Shard
+from workflows_tasks.monitoring import telemetry
+from workflows_tasks.projection import changes
+from workflows_tasks.tasks import flush
+from workflows_tasks.tasks import tick as task
+from workflows_tasks.tick import tick
+
+Taken = Callable[[], list[int]]
+
+
+@pytest.fixture
+def taken(alone: str, celery_app_in_process: Celery) -> Taken:
+    """``taken()`` takes the flush messages out of the queue: their shards."""
+    return lambda: sorted(message.payload[0][0] for message in broker.take_all(celery_app_in_process, alone))
+
+
+@pytest.fixture
+def silent(live: Host, taken: Taken) -> Any:
+    """A run that was inserted without a signal: nobody was nudged."""
+    fields = {"workspaces": [live.make_workspace()], "workflows": [live.make_workflow()], "users": [live.make_user()]}
+    flush_all()
+    taken()
+    Shard.objects.update(due_at=None)
+    live.make_runs(1, **fields)
+    return None
+
+
+def waiting() -> list[int]:
+    return [shard.shard for shard in changes.status() if shard.pending]
+
+
+def counted(name: str) -> float:
+    return telemetry.merged(Shard.objects.values_list("counters", flat=True)).get(name, 0)
+
+
+def the_installation() -> Installation:
+    return Installation.objects.get()
+
+
+def test_a_write_that_sends_no_signal_is_flushed_after_the_next_look(live: Host, silent: None, taken: Taken) -> None:
+    shards = waiting()
+    assert shards
+    assert tick() == shards == taken()
+    for shard in shards:
+        flush(shard)
+    assert_exact(live)
+    assert not waiting()
+
+
+def test_where_nothing_waits_nothing_is_sent(live: Host, taken: Taken) -> None:
+    flush_all()
+    assert tick() == taken() == []
+    before = the_installation().ticked_at
+    assert before is not None
+    task()
+    assert the_installation().ticked_at > before, "beat's heartbeat, all the same"
+
+
+def test_where_a_flush_is_due_nothing_is_sent(live: Host, silent: None, taken: Taken) -> None:
+    Shard.objects.update(due_at=Now() + timedelta(seconds=60))
+    assert tick() == taken() == []
+
+
+def test_an_overdue_message_counts_as_lost_and_is_sent_again(
+    live: Host, silent: None, taken: Taken, caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = waiting()
+    Shard.objects.update(due_at=Now() - timedelta(seconds=10 * conf.settings().flush_window_s))
+    before = counted("lost_messages")
+    assert tick() == taken() == shards
+    assert counted("lost_messages") - before == len(shards)
+    assert sum(record.getMessage().startswith("flush messages lost") for record in caplog.records) == 1
+
+
+def test_a_message_that_is_hardly_late_is_waited_for(live: Host, silent: None, taken: Taken) -> None:
+    Shard.objects.update(due_at=Now() - timedelta(seconds=0.01))
+    assert tick() == taken() == []
+
+
+def test_quarantined_changes_wait_apart_until_their_time_comes(live: Host, silent: None, taken: Taken) -> None:
+    shards = waiting()
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'x', retry_at = clock_timestamp() + interval '1 h'")
+    assert tick() == taken() == []
+    with connection.cursor() as cursor:
+        cursor.execute(f'UPDATE "{CHANGES}" SET retry_at = clock_timestamp()')
+    assert tick() == taken() == shards
+
+
+def test_the_broker_away_is_no_error(live: Host, silent: None, taken: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be sent is sent by a later look."""
+    from workflows_tasks.capture import nudge
+
+    monkeypatch.setattr(nudge._broker, "_away_until_s", float("inf"))
+    assert tick() == []
+    nudge.reset()
+    assert tick() == waiting() == taken()
+
+
+def test_it_costs_few_statements_and_no_more_with_the_shards(live: Host) -> None:
+    tick()
+    with CaptureQueriesContext(connection) as captured:
+        tick()
+    assert len(captured) <= 10 + 6 * len(tables(hosts.host()))
+
+
+@pytest.fixture
+def without_trigger(live: Host) -> Any:
+    """Somebody drops the run's trigger. There is a run, whose rows are written."""
+    live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
+    flush_all()
+    tick()
+    with connection.cursor() as cursor:
+        for table in tables(hosts.host()):
+            if table.run:
+                cursor.execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON {connection.ops.quote_name(table.name)}')
+    yield
+    installation.install()
+    tick()
+
+
+def test_it_tells_once_that_writes_are_not_captured_and_once_that_they_are(
+    live: Host, without_trigger: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        tick()
+    problem = the_installation().problems[0]
+    assert ROW_TRIGGER in problem
+    assert installation.COMMAND in problem
+    assert [record.getMessage() for record in caplog.records].count(f"capture: {problem}") == 1
+    installation.install()
+    tick()
+    tick()
+    assert the_installation().problems == []
+    assert sum("all writes are captured again" in record.getMessage() for record in caplog.records) <= 1
+
+
+def test_what_was_written_meanwhile_is_found_after_the_installation(live: Host, without_trigger: None) -> None:
+    """A look at everything, once nobody writes as before."""
+    run = live.run_model._base_manager.get()
+    run.delete()
+    flush_all()
+    with pytest.raises(AssertionError, match="in the table, but not true"):
+        assert_exact(live)
+    installation.install()
+    assert_rescanned_after_the_oldest_writer(live)
+
+
+def assert_rescanned_after_the_oldest_writer(live: Host) -> None:
+    """While a transaction from before is open, which may write by the old functions, the look waits."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+    Installation.objects.update(rescan_after=_newest_transaction(), rescan_reason="as a test says")
+    tick()
+    assert the_installation().rescan_after is not None
+    other.rollback()
+    other.close()
+    tick()
+    assert the_installation().rescan_after is None
+    flush_all()
+    assert_exact(live)
+
+
+def _newest_transaction() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.host_independent
+def test_a_deploy_that_changes_what_counts_is_told_with_the_command(
+    live: Host, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django.db.models import Q
+
+    installation.install()
+    configure(RUN_FILTER=Q(surface=0, uid__gt=""))
+    tick()
+    assert any(
+        installation.COMMAND in record.getMessage() for record in caplog.records if "differ" in record.getMessage()
+    )
+
+
+@pytest.mark.host_independent
+def test_changes_dealt_for_another_number_of_shards_are_dealt_again(live: Host, silent: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f'UPDATE "{CHANGES}" SET shards = 3, shard = mod(shard, 3)')
+    tick()
+    with connection.cursor() as cursor:
+        cursor.execute(f'SELECT DISTINCT shards FROM "{CHANGES}"')
+        assert cursor.fetchall() == [(conf.settings().shards,)]
+    flush_all()
+    assert_exact(live)

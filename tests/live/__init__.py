@@ -1,1 +1,0 @@
-"""What the package promises a host, tested against whichever host project the settings name."""

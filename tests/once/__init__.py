@@ -1,1 +1,0 @@
-"""What does not depend on the host; run with the first one only."""

@@ -1,1 +1,0 @@
-"""With the first host, whose models the frozen tables refer to."""
