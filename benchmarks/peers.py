@@ -10,20 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from celery_batches import Batches, SimpleRequest
 from django.db import connection, transaction
 
 from celeryconfig import app
 from workflows_tasks import conf
-from workflows_tasks.inbox.connection import client
+from workflows_tasks.capture.nudge import _client as client
 
 __all__ = ["app"]
 
 QUEUE: Final = "peers"
-BATCH: Final = 100
-BATCH_S: Final = 1.0
-"""As in celery-batches' own example; the same second that a flush window has."""
-
 UPSERT: Final = """
     INSERT INTO workflows_tasks_workspacerecentworkflow AS stored
         (workspace_id, uid, published_run_id, last_used_at, last_run_id)
@@ -38,11 +33,11 @@ UPSERT: Final = """
     SET last_used_at = excluded.last_used_at, last_run_id = excluded.last_run_id
     WHERE (excluded.last_used_at, excluded.last_run_id) > (stored.last_used_at, stored.last_run_id)
 """
-"""Reads the runs and raises their rows of both grains: what everybody here does, one run at a time or many."""
+"""Reads the runs and advances their rows of both grains: what everybody here does, one run at a time or many."""
 
 
 def upsert(runs: Iterable[int]) -> None:
-    """Raise the rows of these runs. Nobody looks whether the runs are still there afterwards; deletes are ignored."""
+    """Advance the rows of these runs. Nobody looks whether the runs are still there afterwards; deletes are ignored."""
     with connection.cursor() as cursor:
         cursor.execute(UPSERT, [list(runs)])
 
@@ -53,19 +48,13 @@ def note_use(run: int) -> None:
     upsert([run])
 
 
-@app.task(base=Batches, flush_every=BATCH, flush_interval=BATCH_S, ignore_result=True)  # type: ignore[untyped-decorator, unused-ignore]
-def note_uses(requests: list[SimpleRequest]) -> None:
-    """celery-batches: one message for each save, one statement for a hundred of them or a second's."""
-    upsert({request.args[0] for request in requests})
-
-
 def upsert_on_save(*, instance: Any, **_: Any) -> None:
     """Receiver: write the rows in the save's own transaction."""
     upsert([instance.pk])
 
 
 def ping_on_save(**_: Any) -> None:
-    """Receiver: nothing but a round trip to Redis after the commit, by the client that the inbox has."""
+    """Receiver: nothing but a round trip to Redis after the commit, by the client that the nudge has."""
     transaction.on_commit(_ping)
 
 
@@ -76,8 +65,3 @@ def _ping() -> None:
 def delay_on_save(*, instance: Any, **_: Any) -> None:
     """Receiver: a task for each save, sent after the commit."""
     transaction.on_commit(lambda: note_use.apply_async((instance.pk,), queue=QUEUE))
-
-
-def batch_on_save(*, instance: Any, **_: Any) -> None:
-    """Receiver: the same for the batching task."""
-    transaction.on_commit(lambda: note_uses.apply_async((instance.pk,), queue=QUEUE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ POSTGRESQL: Final[Mapping[str, str]] = {
     "checkpoint_timeout": "30min",
     # What is measured in WAL is what was written, not where the last checkpoint happened to be.
     "full_page_writes": "off",
+    "temp_file_limit": "4GB",
     # When a table is vacuumed is decided by the benchmarks, the same for every contender.
     "autovacuum": "off",
 }
@@ -43,30 +43,11 @@ class Stage:
     shapes: Sequence[WorkspaceShape]
     runs: int
 
-    def restart_database(self) -> None:
-        """With its caches empty; the operating system's are not. This process's connection is gone too."""
-        from django.db import connection
-
-        connection.close()
-        self.postgresql.stop(signal.SIGINT)  # the fast shutdown, with a checkpoint: no recovery at the start
-        self.postgresql.start()
-
     @contextmanager
     def broker(self) -> Iterator[redis.Redis]:
         """A client of the broker."""
         with redis.Redis(port=self.valkey.port, db=1) as client:
             yield client
-
-    def messages(self, queue: str | None = None) -> int:
-        """Messages that wait in a queue of the broker, or in any."""
-        with self.broker() as client:
-            queues = [queue] if queue else [key for key in client.scan_iter() if client.type(key) == b"list"]
-            return sum(int(client.llen(each)) for each in queues)
-
-    def idle(self, queue: str) -> bool:
-        """No message waits in a queue, and none is with a worker."""
-        with self.broker() as client:
-            return not client.llen(queue) and not client.hlen("unacked")
 
     def forget_messages(self) -> None:
         with self.broker() as client:
@@ -76,6 +57,15 @@ class Stage:
         """How often the server has read what a client had sent: once for each round trip."""
         with self.broker() as client:
             return int(client.info("stats")["total_reads_processed"])
+
+    def idle(self, queue: str) -> bool:
+        """No message waits in a queue, and none is with a worker."""
+        with self.broker() as client:
+            return not client.llen(queue) and not client.hlen("unacked")
+
+    def flush_messages(self) -> int:
+        """Flush messages that the worker has received, from savers and from flushes: its log says so."""
+        return (self.directory / "worker.log").read_text().count("Task workflows_tasks.tasks.flush[")
 
     @contextmanager
     def worker(
@@ -134,13 +124,13 @@ def staged(runs: int) -> Iterator[Stage]:
 
 def _load(every: Sequence[WorkspaceShape]) -> int:
     from demo import history
-    from workflows_tasks import projection
+    from workflows_tasks import history as fills
 
     with step(f"Loading history of {counted(len(every), 'workspace')}") as came_of_it:
         loaded = history.load(every)
         came_of_it(counted(loaded, "run"))
     with step("Filling the table") as came_of_it:
-        came_of_it(counted(projection.fill()[0], "row"))
+        came_of_it(counted(fills.fill(fills.EVERYWHERE), "row"))
     with step("VACUUM ANALYZE"):
         history.vacuum()
     return loaded

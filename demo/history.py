@@ -1,4 +1,4 @@
-"""Loads a platform's history: PostgreSQL makes the rows itself, since ORM saves would take an hour."""
+"""Loads a platform's history in bulk: PostgreSQL makes the rows itself, since ORM saves would take an hour."""
 
 from __future__ import annotations
 
@@ -67,10 +67,8 @@ _SHAPES = """
 """
 
 _WORKFLOWS = """
-    INSERT INTO bots_publishedrun (id, title, notes, photo_url)
-    SELECT position, title, 'Published for everybody in the workspace.',
-        CASE WHEN position %% 5 < 3 THEN '/photos/' || position || '.svg' ELSE '' END
-    FROM unnest(%s::text[]) WITH ORDINALITY AS workflow(title, position)
+    INSERT INTO bots_publishedrun (id, title)
+    SELECT position, title FROM unnest(%s::text[]) WITH ORDINALITY AS workflow(title, position)
 """
 
 _VERSIONS = """
@@ -84,14 +82,13 @@ _VERSIONS = """
 # most. Every chance is drawn in the inner query: once a row, although it is used more than once.
 _RUNS = """
     INSERT INTO bots_savedrun
-        (workspace_id, uid, parent_version_id, surface, is_api_call, state, created_at, updated_at)
+        (workspace_id, uid, parent_version_id, surface, state, created_at, updated_at)
     SELECT
         CASE WHEN lost > 0.005 THEN workspace END,
         CASE WHEN anonymous > 0.02 THEN (%s::text[])[1 + (first_user + floor(users * who ^ 2)::int) %% people] END,
         CASE WHEN nth <= workflows OR unpublished > 0.06
             THEN 1 + versions * ((first_workflow + choice) %% published) + floor(versions * which)::int END,
         CASE WHEN nth <= workflows OR preview > 0.04 THEN 0 ELSE 1 END,
-        api < 0.1,
         jsonb_build_object('step', 20, 'steps', 20, 'output', repeat(md5(nth::text), 4)),
         used_at - interval '40 seconds',
         used_at
@@ -103,7 +100,7 @@ _RUNS = """
         FROM (
             SELECT
                 placed.*, nth, random() AS lost, random() AS anonymous, random() AS who, random() AS unpublished,
-                random() AS which, random() AS preview, random() AS api, random() AS popularity, random() AS early
+                random() AS which, random() AS preview, random() AS popularity, random() AS early
             FROM (
                 SELECT shape.*, interval '300 days' * random() ^ 4 * 20 / (20 + runs) + interval '1 minute' AS idle,
                     %s::int AS versions, (SELECT count(*)::int FROM bots_publishedrun) AS published,

@@ -1,4 +1,4 @@
-"""The host, running: servers, Django in this process, and the Celery worker and beat as children.
+"""The host, running: Django in this process, and the Celery worker and beat as children.
 
 Whatever ends this process, a signal, an error or ``SIGKILL``, ends its children.
 """
@@ -6,6 +6,7 @@ Whatever ends this process, a signal, an error or ``SIGKILL``, ends its children
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ CONCURRENCY = 3
 
 SAVE_TIMEOUT_S = 0.5
 """More patience than a web server should have: a laptop whose cores are all busy for a moment is no outage."""
+
+OF_THE_PLATFORM = ("admin", "sessions", "bots")
+"""Apps that were there before the package."""
 
 
 def end_with_parent() -> None:
@@ -47,15 +51,15 @@ def set_up_django(environment: dict[str, str]) -> None:
     os.environ.setdefault("SAVE_TIMEOUT_S", str(SAVE_TIMEOUT_S))
     import django
 
-    import celeryconfig  # noqa: F401  # saves send their messages through the host's Celery app
-
     django.setup()
 
 
-def migrate() -> None:
+def migrate(*apps: str) -> None:
+    """Migrate some apps, or all."""
     from django.core.management import call_command
 
-    call_command("migrate", verbosity=0, interactive=False)
+    for app in [[each] for each in apps] or [[]]:
+        call_command("migrate", *app, verbosity=0, interactive=False)
 
 
 class Workers:
@@ -73,19 +77,23 @@ class Workers:
         self._worker = Process([*celery, *worker.split(), *alone], directory / "worker.log")
         self._beat = Process([*celery, "beat", "--loglevel", "info"], directory / "beat.log")
 
-    def launch(self) -> None:
-        """Start both; they take a second or two to be ready."""
+    def launch_worker(self) -> None:
+        """It takes a second or two to be ready."""
         self._worker.launch()
-        self._beat.launch()
 
-    def wait(self) -> None:
-        """Until both are ready.
+    def start(self) -> None:
+        """Launch beat, and wait until both are ready.
 
         Raises:
             RuntimeError: one of them ended or is not ready in time.
         """
+        self._beat.launch()
         self._worker.wait_until(lambda: " ready." in self._worker.log.read_text())
         self._beat.wait_until(lambda: "beat: Starting" in self._beat.log.read_text())
+
+    def flush_messages(self) -> int:
+        """How many flush messages came, whoever sent them."""
+        return len(re.findall(r"Task workflows_tasks\.tasks\.flush\[\S+ received", self._worker.log.read_text()))
 
     @property
     def log_end(self) -> str:
@@ -105,10 +113,10 @@ class Workers:
 
 @contextmanager
 def workers(directory: Path) -> Iterator[Workers]:
-    """Worker and beat, launched; stopped at the end."""
+    """A worker, launched, and beat, to be started; stopped at the end."""
     running = Workers(directory)
     try:
-        running.launch()
+        running.launch_worker()
         yield running
     finally:
         running.stop()

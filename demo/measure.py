@@ -1,19 +1,18 @@
-"""Numbers that the demo shows: how long a read takes, how long a change takes to be visible, what was sent for it."""
+"""Numbers that the demo shows: how long a read takes and why, and how long a change takes to be visible."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery.signals import after_task_publish
 from django.db import connection
 from django.db.models import QuerySet
 
-from workflows_tasks import events, inbox
-from workflows_tasks.dispatch import FLUSH
+from workflows_tasks.models import Shard
+from workflows_tasks.monitoring import telemetry
+from workflows_tasks.projection import changes
 
 
 def best_ms(read: Callable[[], object], rounds: int = 3) -> float:
@@ -38,35 +37,29 @@ def statement(rows: QuerySet[Any]) -> Callable[[], object]:
     return read
 
 
+def plan(sql: str, params: Any) -> list[str]:
+    """How PostgreSQL executes a query, with the times it took."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF) {sql}", params)
+        return [line for (line,) in cursor.fetchall()]
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """What waits to become visible now, and for how long that took lately."""
+    """What waits to become visible, and what flushes have counted."""
 
     pending: int
-    claims: int
     waiting_s: float
     counters: Mapping[str, float]
 
     @classmethod
     def now(cls) -> Freshness:
-        """As the inbox says.
-
-        Raises:
-            InboxUnavailable: Redis is not there.
-        """
-        shards = inbox.status()
-        ages = [age for shard in shards for age in (shard.oldest_pending_s, shard.oldest_claim_s) if age is not None]
+        shards = changes.status()
         return cls(
             pending=sum(shard.pending for shard in shards),
-            claims=sum(shard.claims for shard in shards),
-            waiting_s=max(ages, default=0.0),
-            counters=events.merged(shard.stats for shard in shards),
+            waiting_s=max((shard.oldest_s or 0.0 for shard in shards), default=0.0),
+            counters=telemetry.merged(Shard.objects.values_list("counters", flat=True)),
         )
-
-    @property
-    def settled(self) -> bool:
-        """Nothing waits, and nobody works on what waited."""
-        return not self.pending and not self.claims
 
     def since(self, before: Freshness) -> Mapping[str, float]:
         """How far each counter has gone up."""
@@ -74,21 +67,5 @@ class Freshness:
 
 
 def lag_s(counters: Mapping[str, float], q: float) -> float | None:
-    """The ``q`` quantile of the seconds from a commit until it is visible; None if nothing was flushed."""
-    return events.quantile_s(events.histogram(counters, "commit_to_visible"), q)
-
-
-@contextmanager
-def counting_flush_messages() -> Iterator[Callable[[], int]]:
-    """Counts the flush messages that this process sends to the broker."""
-    sent = 0
-
-    def count(**_: Any) -> None:
-        nonlocal sent
-        sent += 1
-
-    after_task_publish.connect(count, sender=FLUSH, weak=False)
-    try:
-        yield lambda: sent
-    finally:
-        after_task_publish.disconnect(count, sender=FLUSH)
+    """The ``q`` quantile of the seconds from a write until it is visible; None if nothing was flushed."""
+    return telemetry.quantile_s(telemetry.histogram(counters, "commit_to_visible"), q)

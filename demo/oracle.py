@@ -6,56 +6,34 @@ duplicates (``EXCEPT ALL``). It may be slow; it may not be clever.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 from django.db import connection
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A row that only one of the two has."""
-
-    only_in: str
-    workspace: int
-    uid: str
-    workflow: int
-    used_at: datetime
-    run: int
-
-    def __str__(self) -> str:
-        whose = f"user {self.uid}" if self.uid else "everybody"
-        return (
-            f"only in the {self.only_in}: workflow {self.workflow}, workspace {self.workspace}, {whose}, "
-            f"run {self.run}, {self.used_at}"
-        )
 
 
 def expected_rows() -> int:
     """How many rows the table should have."""
     with connection.cursor() as cursor:
-        cursor.execute(f"WITH truth AS ({_TRUTH}) SELECT count(*) FROM truth")
+        cursor.execute(f"SELECT count(*) FROM ({_TRUTH}) AS truth")
         return int(cursor.fetchone()[0])
 
 
-def differences(at_most: int = 20) -> list[Difference]:
-    """Rows in which history and table differ; none if the table is exact."""
+def differences(at_most: int = 20) -> list[tuple[Any, ...]]:
+    """Rows that only ``history`` or only the ``table`` has, as the first column says; none if the table is exact."""
     with connection.cursor() as cursor:
         cursor.execute(_DIFFERENCES, [at_most])
-        return [Difference(*row) for row in cursor.fetchall()]
+        return list(cursor.fetchall())
 
 
 # Each run counts twice: for its workspace (an empty uid), and for its user if it has one.
 _TRUTH = """
     SELECT DISTINCT ON (workspace_id, uid, published_run_id) workspace_id, uid, published_run_id, updated_at, id
     FROM (
-        SELECT run.workspace_id, '' AS uid, version.published_run_id, run.updated_at, run.id
-        FROM bots_savedrun AS run JOIN bots_publishedrunversion AS version ON version.id = run.parent_version_id
-        WHERE run.surface = 0 AND run.workspace_id IS NOT NULL
-        UNION ALL
-        SELECT run.workspace_id, run.uid, version.published_run_id, run.updated_at, run.id
-        FROM bots_savedrun AS run JOIN bots_publishedrunversion AS version ON version.id = run.parent_version_id
-        WHERE run.surface = 0 AND run.workspace_id IS NOT NULL AND run.uid <> ''
+        SELECT run.workspace_id, grain.uid, version.published_run_id, run.updated_at, run.id
+        FROM bots_savedrun AS run
+        JOIN bots_publishedrunversion AS version ON version.id = run.parent_version_id
+        CROSS JOIN LATERAL (VALUES (''), (nullif(run.uid, ''))) AS grain(uid)
+        WHERE run.surface = 0 AND run.workspace_id IS NOT NULL AND grain.uid IS NOT NULL
     ) AS uses
     ORDER BY workspace_id, uid, published_run_id, updated_at DESC, id DESC
 """

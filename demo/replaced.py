@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 from django.db import connection
 
-_NEWEST_RUN_OF_EACH_WORKFLOW = """
+
+def query(workspace: int, user: str | None = None, limit: int = 4) -> tuple[str, dict[str, Any]]:
+    """The old query and its parameters."""
+    of_user = "AND run.uid = %(user)s" if user else ""
+    statement = f"""
     SELECT run, workflow, used_at FROM (
         SELECT DISTINCT ON (version.published_run_id)
             run.id AS run, version.published_run_id AS workflow, run.updated_at AS used_at
@@ -16,21 +19,12 @@ _NEWEST_RUN_OF_EACH_WORKFLOW = """
         ORDER BY version.published_run_id, run.updated_at DESC, run.id DESC
     ) AS newest
     ORDER BY used_at DESC, run DESC LIMIT %(limit)s
-"""
+    """
+    return statement, {"workspace": workspace, "user": user, "limit": limit}
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A workflow's latest run, as the old query finds it."""
-
-    run: int
-    workflow: int
-    used_at: datetime
-
-
-def recent_workflows(workspace: int, user: str | None = None, limit: int = 4) -> list[Use]:
-    """The workflows used last, newest first."""
-    statement = _NEWEST_RUN_OF_EACH_WORKFLOW.format(of_user="AND run.uid = %(user)s" if user else "")
+def recent_workflows(workspace: int, user: str | None = None, limit: int = 4) -> list[tuple[Any, ...]]:
+    """The workflows used last, newest first: run, workflow and when it was used."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"workspace": workspace, "user": user, "limit": limit})
-        return [Use(*row) for row in cursor.fetchall()]
+        cursor.execute(*query(workspace, user, limit))
+        return list(cursor.fetchall())

@@ -20,7 +20,8 @@ def directory() -> Iterator[Path]:
 
     What demos left behind that were killed before they could remove theirs is removed first.
     """
-    base = _base()
+    configured = Path(tempfile.gettempdir()).resolve()
+    base = configured if os.geteuid() != 0 or reachable(configured) else Path("/tmp")
     _remove_orphans(base)
     made = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
     try:
@@ -30,19 +31,14 @@ def directory() -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _base() -> Path:
-    configured = Path(tempfile.gettempdir()).resolve()
-    return configured if os.geteuid() != 0 or reachable(configured) else Path("/tmp")
-
-
 def _remove_orphans(base: Path) -> None:
     for left in base.glob(f"{PREFIX}*-*"):
         owner = left.name.removeprefix(PREFIX).split("-")[0]
-        if owner.isdecimal() and not _exists(int(owner)) and left.lstat().st_uid == os.geteuid():
+        if owner.isdecimal() and not _runs(int(owner)) and left.lstat().st_uid == os.geteuid():
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _exists(pid: int) -> bool:
+def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -17,7 +17,6 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 ROOT_URLCONF = "demo.urls"
 STATIC_URL = "static/"
-STATICFILES_DIRS = [Path(__file__).parent / "static"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -70,10 +69,9 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
+    # Django shows a view's traceback only in debug mode; a line for each request would hide everything else.
     "loggers": {
-        # Django shows a view's traceback only in debug mode.
         "django.request": {"handlers": ["console"], "level": "ERROR"},
-        # A line for each request would hide everything else.
         "django.server": {"level": "ERROR", "propagate": False},
     },
 }

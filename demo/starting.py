@@ -1,4 +1,4 @@
-"""What ``once`` and ``serve`` begin with: servers, schema, history, the table. And how they end."""
+"""What ``once`` and ``serve`` begin with: servers, a platform with a history, the package installed; and their end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import click
 
 from demo import history, scratch
-from demo.host import Workers, migrate, refuse_interruption, set_up_django, workers
+from demo.host import OF_THE_PLATFORM, Workers, migrate, refuse_interruption, set_up_django, workers
 from demo.narration import bar, counted, heading, line, step
 from demo.servers import servers
 from demo.shape import WorkspaceShape, shapes
@@ -25,7 +25,7 @@ SAVES_PER_S = 40.0
 
 @contextmanager
 def running_host(runs: int) -> Iterator[tuple[list[WorkspaceShape], Workers]]:
-    """A platform with a history of ``runs`` runs and an empty table; its worker and beat are starting.
+    """A platform with a history of ``runs`` runs, on which the package is not migrated yet; its worker is starting.
 
     All of it is stopped and removed at the end.
 
@@ -39,14 +39,15 @@ def running_host(runs: int) -> Iterator[tuple[list[WorkspaceShape], Workers]]:
         directory = stack.enter_context(scratch.directory())
         with step("Starting PostgreSQL and Valkey"):
             environment = stack.enter_context(servers(directory))
-        with step("Creating the platform's tables and the table of recent workflows"):
+        with step("Creating the platform's tables"):
             set_up_django(environment)
-            migrate()
-        # They take a second or two to be ready; history is loaded meanwhile.
+            migrate(*OF_THE_PLATFORM)
         celery = stack.enter_context(workers(directory / "celery"))
         every = shapes(runs)
-        with step("Loading history") as came_of_it:
+        with step("Loading history, in bulk") as came_of_it:
             came_of_it(f"{counted(history.load(every), 'run')} in {counted(len(every), 'workspace')}")
+        with step("VACUUM ANALYZE, as autovacuum does on a live server"):
+            history.vacuum()
         yield every, celery
     except RuntimeError as error:
         said = f"\n\nThe worker's log ends:\n{celery.log_end}" if celery else ""
@@ -60,19 +61,26 @@ def running_host(runs: int) -> Iterator[tuple[list[WorkspaceShape], Workers]]:
                 stack.close()
 
 
-def fill(every: Sequence[WorkspaceShape], celery: Workers) -> None:
-    """Fill the table from history by a backfill on the worker, and show how far it is; runs are saved meanwhile.
+def install(celery: Workers) -> None:
+    """What an operator does on the platform: migrate, which puts triggers on its tables, and start worker and beat."""
+    from workflows_tasks.capture import triggers
+    from workflows_tasks.host import host
+
+    with step("manage.py migrate") as came_of_it:
+        migrate()
+        came_of_it(f"triggers on {', '.join(table.name for table in triggers.tables(host()))}")
+    with step("Starting the Celery worker and beat"):
+        celery.start()
+
+
+def fill(every: Sequence[WorkspaceShape]) -> None:
+    """Fill the table from history by a backfill on the worker, and show how far it is; runs are written meanwhile.
 
     Raises:
         RuntimeError: it did not succeed, or not in time.
     """
     from demo.executions import Executions, executing
 
-    with step("VACUUM ANALYZE, as autovacuum does on a live server"):
-        history.vacuum()
-    with step("Waiting for the Celery worker and beat") as came_of_it:
-        celery.wait()
-        came_of_it("ready")
     with executing(Executions(every), SAVES_PER_S):
         _backfill(sum(shape.runs for shape in every) // FILL_PARTS)
     with step("VACUUM ANALYZE of what is there now"):
@@ -80,23 +88,23 @@ def fill(every: Sequence[WorkspaceShape], celery: Workers) -> None:
 
 
 def _backfill(chunk_size: int) -> None:
-    from backfill import runner
-    from backfill.states import RunStatus
+    from backfill import control
+    from backfill.states import BackfillStatus
 
     started = time.monotonic()
-    run = runner.start(chunk_size=chunk_size, actor="the demo")
+    number = control.start(chunk_size=chunk_size, actor="the demo").pk
     with bar("A backfill: planned, filled and verified by the worker", 200) as progress:
-        while (seen := runner.status(run.pk)).run.is_open:
+        while (now := control.status(number)).backfill.is_open:
             if time.monotonic() - started > FILLED_WITHIN_S:
-                raise RuntimeError(f"The backfill is {seen.run.status} after {FILLED_WITHIN_S:.0f} s: {seen.reasons}")
-            progress.update(int(seen.fill.percent + seen.verify.percent) - progress.pos)
+                raise RuntimeError(f"After {FILLED_WITHIN_S:.0f} s {now.backfill}: {now.reasons}")
+            progress.update(int(now.fill.percent + now.verify.percent) - progress.pos)
             time.sleep(0.1)
         progress.update(200 - progress.pos)
-    if seen.run.status != RunStatus.SUCCEEDED:
-        raise RuntimeError(f"The backfill {seen.run.status}: {seen.run.error}")
+    if now.backfill.status != BackfillStatus.SUCCEEDED:
+        raise RuntimeError(f"{now.backfill}: {now.backfill.error} {now.failures}")
     line(
-        f"{counted(seen.fill.planned, 'run')} in {counted(sum(seen.fill.chunks.values()), 'chunk')}: "
-        f"{counted(seen.fill.rows, 'row')} written, all verified, in {time.monotonic() - started:.1f} s"
+        f"{counted(now.fill.planned, 'run')} in {counted(sum((now.fill.chunks or {}).values()), 'chunk')}: "
+        f"{counted(now.fill.rows, 'row')} written, all verified, in {time.monotonic() - started:.1f} s"
     )
 
 

@@ -32,7 +32,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|enum|django|celery|kombu|prometheus_client)\..*"),
     (r"py:.*", r".*\.M"),
     # Rows that are handed out, not made.
-    (r"py:class", r"backfill\.(models|planner|progress|spans|states)\..*"),
+    (r"py:.*", r"backfill\.(models|planner|progress|ranges|states)\..*"),
+    (r"py:.*", r"(workflows_tasks|Range|Sql|Backfill|Progress|Plan|Host|Field|RawQuerySet|dict\[str)\b.*"),
     (r"py:exc", r"TransitionRefused"),
 ]
 

@@ -16,8 +16,6 @@ class PublishedRun(models.Model):
     """A workflow as it is shown to people; ``title`` changes, the row stays."""
 
     title = models.CharField(max_length=100)
-    notes = models.TextField(blank=True)
-    photo_url = models.URLField(blank=True)
 
     def __str__(self) -> str:
         return self.title
@@ -40,7 +38,6 @@ class SavedRun(models.Model):
         PublishedRunVersion, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
     )
     surface = models.IntegerField(default=0, help_text="0 is a run; anything else is a preview and does not count.")
-    is_api_call = models.BooleanField(default=False)
     state = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from docs.directives import commands, diagrams, metrics, settings, states
+from docs.directives import commands, diagrams, metrics, mutations, settings, states
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -16,6 +16,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ("metrics", metrics.MetricsReference),
         ("commands", commands.CommandsReference),
         ("diagram", diagrams.Diagram),
+        ("mutations", mutations.MutationsReference),
         ("states", states.StatesReference),
     ):
         app.add_directive(name, directive)

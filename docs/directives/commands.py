@@ -24,7 +24,7 @@ class CommandsReference(Written):
         command = self.arguments[0]
         for action in sorted(actions(command), key=lambda action: action.name):
             usage = " ".join([action.name, *(_usage(each) for each in action.arguments)])
-            yield from (f"({anchor(command, action.name)})=", f"`{usage}`", f": {action.told}", "")
+            yield from (f"({anchor(command, action.name)})=", f"`{usage}`", f": {action.meaning}", "")
             for each in action.arguments:
                 yield from (f"  `{_called(each)}`", f"  : {each.help}", "")
 
@@ -38,7 +38,7 @@ class Action(NamedTuple):
     """``manage.py COMMAND NAME``, what it does, and its own arguments."""
 
     name: str
-    told: str
+    meaning: str
     arguments: list[argparse.Action]
 
 
@@ -46,8 +46,8 @@ def actions(command: str) -> list[Action]:
     """All of a command."""
     parser = load_command_class(app_of(command), command).create_parser("manage.py", command)
     (found,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    told = {choice.dest: str(choice.help) for choice in found._choices_actions}
-    return [Action(name, told[name], list(_own(each))) for name, each in found.choices.items()]
+    meanings = {choice.dest: str(choice.help) for choice in found._choices_actions}
+    return [Action(name, meanings[name], list(_own(each))) for name, each in found.choices.items()]
 
 
 def _own(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -1,7 +1,7 @@
 """``{diagram}``: drawn from the code's own tables when the site is built, by Graphviz, as SVG inside the page.
 
+``flow``      the way of the data
 ``modules``   who imports whom, from the imports themselves
-``inbox``     the places an id can be in, from what the Lua scripts do with their keys
 ``backfill``  the statuses of a backfill, and ``chunk`` those of a chunk, from the tables that their models enforce
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 import html
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
-from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 import grimp
@@ -23,6 +23,10 @@ from sphinx.util.docutils import SphinxDirective
 
 import workflows_tasks
 from docs.directives import states
+from workflows_tasks import recent_workflows, tasks
+from workflows_tasks.capture import nudge
+from workflows_tasks.conf import Settings
+from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
 
 Edge = tuple[str, str, str]
 """(from, to, label)."""
@@ -33,11 +37,7 @@ STYLE: Final = """
     edge [fontname="sans-serif", fontsize=10, arrowsize=0.7]
 """
 
-ID_PLACES: Final = {"pending", "claim", "aside"}
-"""Keys of the inbox that hold ids; the others hold markers and numbers."""
-
-GAINS: Final = {"ZADD", "HSET", "ZUNIONSTORE"}
-LOSES: Final = {"ZREM", "DEL", "UNLINK"}
+ROOT: Final = Path(workflows_tasks.__file__).parent
 
 
 class Diagram(SphinxDirective):
@@ -64,11 +64,17 @@ def draw(dot: str) -> str:
     return re.sub(r'<svg width="(\d+)pt" height="\d+pt"', r'<svg style="width:100%;max-width:\1pt;height:auto"', svg)
 
 
-def graph(edges: Iterable[Edge], notes: Mapping[str, str], *, direction: str) -> str:
-    """DOT source; ``notes`` are the tooltips of the boxes."""
+def graph(edges: Iterable[Edge], notes: Mapping[str, str], *, direction: str, straight: Iterable[str] = ()) -> str:
+    """DOT source; ``notes`` are the tooltips of the boxes, ``straight`` are boxes in one line."""
     boxes = [f"{_quoted(name)} [tooltip={_quoted(note)}]" for name, note in notes.items()]
-    arrows = [f"{_quoted(start)} -> {_quoted(end)} [label={_quoted(label)}]" for start, end, label in edges]
-    return "\n".join(["strict digraph {", f"rankdir={direction}", STYLE, *boxes, *arrows, "}"])
+    in_line = [f"{_quoted(name)} [group=straight]" for name in straight]
+    arrows = [f"{_quoted(start)} -> {_quoted(end)} [label={_label(text)}]" for start, end, text in edges]
+    return "\n".join(["strict digraph {", f"rankdir={direction}", STYLE, *boxes, *in_line, *arrows, "}"])
+
+
+def _label(text: str) -> str:
+    """Lines that begin beside their arrow, not across it."""
+    return '"' + "".join(rf"  {line}\l" for line in text.splitlines()) + '"'
 
 
 def _quoted(text: str) -> str:
@@ -77,9 +83,8 @@ def _quoted(text: str) -> str:
 
 
 def modules() -> str:
-    """The modules that the package's docstring lists, and those that ``tasks`` runs, with their imports."""
-    pipeline = re.findall(r"^    (\w+) ", inspect.cleandoc(workflows_tasks.__doc__ or ""), re.MULTILINE)
-    shown = [*pipeline, "repair", "truth", "sql"]
+    """The modules of capture, projection, comparison and reading, with their imports."""
+    shown = [*_under("capture"), *_under("projection"), *_under("comparison"), "reads", "tick", "tasks", "history"]
     imports = grimp.build_graph("workflows_tasks", cache_dir=None)
     edges = [
         (module, imported, "")
@@ -91,6 +96,11 @@ def modules() -> str:
     return graph(edges, {name: _first_line(_full(name)) for name in shown}, direction="TB")
 
 
+def _under(folder: str) -> list[str]:
+    names = sorted(each.stem for each in (ROOT / folder).glob("*.py") if each.stem != "__init__")
+    return [f"{folder}.{name}" for name in names]
+
+
 def _full(module: str) -> str:
     return f"workflows_tasks.{module}"
 
@@ -99,47 +109,21 @@ def _first_line(module: str) -> str:
     return inspect.cleandoc(import_module(module).__doc__ or "").splitlines()[0]
 
 
-def inbox() -> str:
-    """Where an id can be, and the script that takes it from one place to the next."""
-    edges = [edge for script in scripts() for edge in moves(script)]
-    return graph(edges, {}, direction="LR")
-
-
-def scripts() -> dict[str, str]:
-    """Name -> text of each Lua script."""
-    found = (files("workflows_tasks.inbox") / "scripts").iterdir()
-    return {each.name.removesuffix(".lua"): each.read_text() for each in found if each.name.endswith(".lua")}
-
-
-def moves(script: str) -> Iterator[Edge]:
-    """What one script does with ids. Taken from nowhere they are announced; put nowhere they are written."""
-    gained: list[str] = []
-    lost: list[str] = []
-    text = scripts()[script]
-    for command, rest in re.findall(r"redis\.call\('(\w+)', ([^)]*)", text):
-        places = [place for key in _keys(rest) if (place := _key_names(text).get(key)) in ID_PLACES]
-        if command == "RENAME":
-            lost, gained = [*lost, places[0]], [*gained, places[1]]
-        elif command in GAINS:
-            gained += places[:1]
-        elif command in LOSES:
-            lost += places[:1]
-    for start, end in zip(lost, gained, strict=False):
-        yield start, end, script
-    for end in gained[len(lost) :]:
-        yield "announced", end, script
-    for start in lost[len(gained) :]:
-        yield start, "written", script
-
-
-def _keys(arguments: str) -> list[str]:
-    return re.findall(r"KEYS\[\d\]|\bclaim\b", arguments)
-
-
-def _key_names(text: str) -> dict[str, str]:
-    """``KEYS[1]`` -> its name, from the comment that opens each script."""
-    named = re.findall(r"^-- (KEYS\[\d)(?:\.\.\.)?\] (\w+)", text, re.MULTILINE)
-    return {**{f"{key}]": name for key, name in named}, "claim": "claim"}
+def flow() -> str:
+    """The way of the data: names come from the code's own tables and tasks, so that none can be outdated."""
+    table, page = WorkspaceRecentWorkflow.__name__, f"{recent_workflows.__name__}()"
+    flush, tick = (task.name.rpartition(".")[2] for task in (tasks.flush, tasks.tick))
+    period_s = Settings.__dataclass_fields__["tick_period_s"].default
+    way = ["any write", "change log", flush, table, page]
+    steps = ["triggers, in the same\ntransaction", "takes changes,\nthen forgets them", "advances or\nrecomputes rows",
+             "one range\nof an index"]  # fmt: skip
+    asides = [
+        (f"{Path(nudge.__file__).stem}, after a save\n{tick}, every {period_s:g} s", flush),
+        ("backfill,\nonce, for history", table),
+    ]
+    edges = [*zip(way, way[1:], steps, strict=False), *((start, end, "") for start, end in asides)]
+    notes = {"change log": f"The table {CHANGES}", table: inspect.cleandoc(WorkspaceRecentWorkflow.__doc__ or "")}
+    return graph(edges, {name: note.splitlines()[0] for name, note in notes.items()}, direction="TB", straight=way)
 
 
 def machine(name: str) -> str:
@@ -150,6 +134,6 @@ def machine(name: str) -> str:
 
 DIAGRAMS: Final[dict[str, Callable[[], str]]] = {
     "modules": modules,
-    "inbox": inbox,
+    "flow": flow,
     **{name: partial(machine, name) for name in states.MACHINES},
 }

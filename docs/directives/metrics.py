@@ -1,4 +1,4 @@
-"""``{metrics}``: every metric, from the tables of ``events``, each with the alerts of ``deploy/`` that watch it."""
+"""``{metrics}``: every metric, from the tables of ``telemetry``, each with the alerts of ``deploy/`` that watch it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import yaml
 from docutils.parsers.rst import directives
 
 from docs.directives.written import Written, entry
-from workflows_tasks import events
-from workflows_tasks.prometheus import PREFIX
+from workflows_tasks.monitoring import telemetry
+from workflows_tasks.monitoring.prometheus import PREFIX
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "recent_workflows.rules.yml"
 
@@ -22,16 +22,17 @@ class Metric(NamedTuple):
 
     name: str
     kind: str
-    told: str
+    meaning: str
 
 
 def exposed() -> list[Metric]:
     """All of them."""
     return [
-        Metric(f"{PREFIX}up", "gauge", events.UP),
-        *(Metric(f"{PREFIX}{name}", "gauge, by shard", told) for name, told in events.GAUGES.items()),
-        *(Metric(f"{PREFIX}{name}", "histogram", told) for name, told in events.HISTOGRAMS.items()),
-        *(Metric(f"{PREFIX}{name}_total", "counter", told) for name, told in events.COUNTERS.items()),
+        Metric(f"{PREFIX}up", "gauge", telemetry.UP),
+        *(Metric(f"{PREFIX}{name}", "gauge, by shard", meaning) for name, meaning in telemetry.GAUGES.items()),
+        *(Metric(f"{PREFIX}{name}", "gauge", meaning) for name, meaning in telemetry.PROCESS_GAUGES.items()),
+        *(Metric(f"{PREFIX}{name}", "histogram", meaning) for name, meaning in telemetry.HISTOGRAMS.items()),
+        *(Metric(f"{PREFIX}{name}_total", "counter", meaning) for name, meaning in telemetry.COUNTERS.items()),
     ]
 
 
@@ -52,13 +53,13 @@ class MetricsReference(Written):
     def _alerts(self) -> Iterator[str]:
         for rule in alerts():
             notes, lasting = rule["annotations"], f" for {rule['for']}" if "for" in rule else ""
-            told = re.sub(r"{{ \$value.*?}}", "N", notes["summary"])
+            summary = re.sub(r"{{ \$value.*?}}", "N", notes["summary"])
             page = notes["runbook"]
             yield from entry(
                 "alert",
                 rule["alert"],
                 f"`{rule['alert']}` · {rule['labels']['severity']}",
-                told,
+                summary,
                 f"`{rule['expr']}`{lasting}. What to do: [{page.removesuffix('.md')}](../{page}).",
             )
 
@@ -67,4 +68,4 @@ class MetricsReference(Written):
             watching = [rule["alert"] for rule in alerts() if re.search(rf"\b{metric.name}(_bucket)?\b", rule["expr"])]
             named = ", ".join(f"[{alert}](#alert-{alert.lower()})" for alert in watching)
             alerted = f"Alert: {named}." if named else ""
-            yield from entry("metric", metric.name, f"`{metric.name}` · {metric.kind}", metric.told, alerted)
+            yield from entry("metric", metric.name, f"`{metric.name}` · {metric.kind}", metric.meaning, alerted)

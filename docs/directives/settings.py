@@ -21,10 +21,10 @@ class SettingsReference(Written):
     option_spec = {"required": directives.flag}
 
     def markdown(self) -> Iterable[str]:
-        told = docstrings()
+        meanings = docstrings()
         for field in fields(Settings):
             if (field.default is MISSING) == ("required" in self.options):
-                yield from entry("setting", field.name, _title(field), told[field.name])
+                yield from entry("setting", field.name, _title(field), meanings[field.name])
 
 
 def docstrings() -> dict[str, str]:
@@ -55,4 +55,8 @@ def _default(value: Any) -> str:
         return " · all runs"
     if value in (None, (), ""):
         return " · none"
-    return f" · `{value}`" if isinstance(value, str) else f" · {value:,g}" if value < 1e6 else f" · {value:,}"
+    if isinstance(value, str):
+        return f" · `{value}`"
+    if isinstance(value, tuple):
+        return f" · {', '.join(value)}"
+    return f" · {value:,g}"

@@ -9,7 +9,7 @@ from backfill import states
 from docs.directives.written import Written
 
 MACHINES: Final[Mapping[str, tuple[Mapping[str, str], Iterable[states.Edge]]]] = {
-    "backfill": (states.RUN_MEANS, states.RUN),
+    "backfill": (states.BACKFILL_MEANS, states.BACKFILL),
     "chunk": (states.CHUNK_MEANS, states.CHUNK),
 }
 """What each status means, and the changes allowed."""
