@@ -19,10 +19,12 @@ PLAN_COLUMNS: Final = ("chunk", "first workspace", "past run", "last workspace",
 
 def of_plan(plan: Plan) -> Iterator[str]:
     """What ``backfill plan`` prints first."""
-    yield f"{_counted(plan.runs, 'run')} of {_counted(plan.workspaces, 'workspace')}, counted at {plan.counted_at:%Y-%m-%d %H:%M:%S}"
+    runs, workspaces = _counted(plan.runs, "run"), _counted(plan.workspaces, "workspace")
+    yield f"{runs} of {workspaces}, counted at {plan.counted_at:%Y-%m-%d %H:%M:%S}"
+    chunks, ranges_ = _counted(len(plan.chunks), "chunk"), _counted(len(plan.ranges), "range")
     yield (
-        f"{_counted(len(plan.chunks), 'chunk')} of at most {plan.chunk_size:,} runs (the largest has {plan.largest:,}), "
-        f"{plan.concurrency} at a time; verified in {_counted(len(plan.ranges), 'range')}"
+        f"{chunks} of at most {plan.chunk_size:,} runs (the largest has {plan.largest:,}), "
+        f"{plan.concurrency} at a time; verified in {ranges_}"
     )
 
 

@@ -28,8 +28,11 @@ QUORUM: Final = "quorum"
 def configure(app: Celery) -> None:
     """Add this package's queues, routes and beat entries to a host's app; what the host set stays.
 
-    The host's default queue is kept among the queues, so that a worker started without ``-Q`` still consumes it.
+    The host's default queue is kept among the queues, so that a worker started without ``-Q`` still consumes it. If
+    the settings cannot be used nothing is added: Django can then start as far as its system checks, which say why.
     """
+    if conf.problems():
+        return
     present = app.amqp.Queues(app.conf.task_queues)  # as Celery itself would make them, with all their arguments
     app.conf.task_queues = [*present.values(), *(queue for queue in queues(app) if queue.name not in present)]
     app.conf.task_routes = [*_as_list(app.conf.task_routes), routes()]

@@ -23,12 +23,11 @@ LATE_S: Final = 1.0
 def tick() -> list[int]:
     """Look once; returns the shards that a flush message was sent for."""
     row = installation.installation()
+    _rows().update(ticked_at=Now())  # first: beat runs, whatever is wrong with what follows
     _watch(row)
     _rescan_if_due(row)
     changes.deal_again()
-    sent = _send_missing()
-    _rows().update(ticked_at=Now())
-    return sent
+    return _send_missing()
 
 
 def _watch(row: Installation) -> None:

@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import Any, Final
 
 WRITERS, WRITES_EACH, FLUSHERS, SHARDS = 4, 8, 4, 2
+SLOWNESS: Final = (0.1, 0.5, 1.0, 4.0)
+"""What a thread makes of the longest delay, in one round: much may happen while a slow one makes one step."""
+
 TOLD_EVERY: Final = 50
 MOST_DRAINS: Final = 300
 """Flushes of every shard after which a round counts as never drained."""
@@ -183,6 +186,7 @@ class Rounds:
 
         _here.chance = random.Random(number * 100 + actor)
         _here.is_mortal = False
+        _here.delay_s = self._pace.delay_s * _here.chance.choice(SLOWNESS)
         with connection.execute_wrapper(self._beside_each_statement):
             act(*args)
 
@@ -196,7 +200,7 @@ class Rounds:
 
     def _nap(self, often: float = 0.5) -> None:
         if _here.chance.random() < often:
-            time.sleep(_here.chance.random() * self._pace.delay_s)
+            time.sleep(_here.chance.random() * _here.delay_s)
 
     def _die(self) -> None:
         """Killed, or its session terminated, or stopped for a while."""
@@ -265,7 +269,8 @@ class Rounds:
     def _fill(self, key: int) -> None:
         from workflows_tasks import history
 
-        history.fill(history.Range(first=str(key), last=str(key)))
+        # Written and not committed: flushes of what goes meanwhile do not see these rows.
+        history.fill(history.Range(first=str(key), last=str(key)), before_commit=lambda _: self._nap())
 
     def _keep_checking(self, stop: threading.Event) -> None:
         from django.db import DatabaseError, connection
@@ -313,7 +318,7 @@ class Rounds:
         self.count("fresh pages")
         if page == true:
             return
-        what = f"workspace {workspace} user {user}: {page}, not {true}"
+        what = f"workspace {workspace} user {user}: {page}, not {true}; {_around(workspace)}"
         if not any(of in {None, str(workspace)} for (of,) in waiting):
             self._outcome.not_fresh.append(what)
             return
@@ -356,6 +361,20 @@ def _rows(statement: str) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
         return list(cursor.fetchall())
+
+
+def _around(workspace: int) -> str:
+    """What a fault in a workspace is to be understood from, in the same snapshot."""
+    asked = {
+        "stored": "SELECT uid, published_run_id, last_used_at::text, last_run_id"
+        f" FROM workflows_tasks_workspacerecentworkflow WHERE workspace_id = {workspace}",
+        "log": "SELECT shard, shards, workspace, run, lookup, key, low, high, error FROM workflows_tasks_change",
+        "chunks": "SELECT workspace FROM chunk WHERE open",
+        "runs": f'SELECT id, "user", version_id, hidden, used_at::text FROM run WHERE workspace_id = {workspace}',
+        "versions": "SELECT id, line_id FROM version",
+        "lines": "SELECT id, workflow_id FROM line",
+    }
+    return "; ".join(f"{name} {_rows(statement)}" for name, statement in asked.items())
 
 
 def _differing() -> set[tuple[int, str, int]]:

@@ -11,7 +11,8 @@ from django.conf import settings
 from kombu import Exchange, Queue
 
 from tests.conftest import Configure
-from workflows_tasks.queues import beat_schedule, configure, routes
+from workflows_tasks import queues
+from workflows_tasks.queues import beat_schedule, routes
 
 pytestmark = pytest.mark.host_independent
 
@@ -35,7 +36,7 @@ def queue_of(app: Celery, task: str) -> str:
 
 
 def test_a_host_that_configures_nothing_keeps_its_default_queue(app: Celery) -> None:
-    configure(app)
+    queues.configure(app)
     assert names(app) == ["celery", LIVE, BACKFILL]
     assert set(app.amqp.queues.consume_from) == {"celery", LIVE, BACKFILL}
     assert queue_of(app, "host.tasks.anything") == "celery"
@@ -45,7 +46,7 @@ def test_a_host_that_configures_nothing_keeps_its_default_queue(app: Celery) -> 
 
 def test_a_default_queue_of_another_name_is_kept(app: Celery) -> None:
     app.conf.task_default_queue = "default"
-    configure(app)
+    queues.configure(app)
     assert names(app) == ["default", LIVE, BACKFILL]
     assert queue_of(app, "host.tasks.anything") == "default"
 
@@ -53,7 +54,7 @@ def test_a_default_queue_of_another_name_is_kept(app: Celery) -> None:
 def test_existing_queues_are_kept_as_they_are(app: Celery) -> None:
     own = Queue("own", Exchange("own", type="topic"), routing_key="own.#", queue_arguments={"x-max-priority": 9})
     app.conf.task_queues = (own, Queue(LIVE, routing_key="chosen by the host"))
-    configure(app)
+    queues.configure(app)
     assert names(app) == ["own", LIVE, BACKFILL]
     assert app.conf.task_queues[0] is own
     assert app.conf.task_queues[1].routing_key == "chosen by the host"
@@ -64,7 +65,7 @@ def test_a_default_queue_is_declared_as_celery_declares_it(app: Celery) -> None:
     app.conf.task_default_queue_type = "quorum"
     app.conf.task_queue_max_priority = 7
     (as_ever,) = app.amqp.Queues([]).values()
-    configure(app)
+    queues.configure(app)
     kept = app.amqp.queues["celery"]
     assert (kept.queue_arguments, kept.exchange, kept.routing_key) == (
         as_ever.queue_arguments, as_ever.exchange, as_ever.routing_key,
@@ -74,7 +75,7 @@ def test_a_default_queue_is_declared_as_celery_declares_it(app: Celery) -> None:
 
 def test_queues_in_a_dict_are_kept_as_they_are(app: Celery) -> None:
     app.conf.task_queues = {"mail": {"exchange": "mailx", "exchange_type": "topic", "binding_key": "mail.#"}}
-    configure(app)
+    queues.configure(app)
     assert names(app) == ["mail", LIVE, BACKFILL]
     kept = app.amqp.queues["mail"]
     assert (kept.exchange.name, kept.exchange.type, kept.routing_key) == ("mailx", "topic", "mail.#")
@@ -92,7 +93,7 @@ def test_queues_in_a_dict_are_kept_as_they_are(app: Celery) -> None:
 )
 def test_existing_routes_are_kept(app: Celery, own: Any) -> None:
     app.conf.task_routes = own
-    configure(app)
+    queues.configure(app)
     assert queue_of(app, "host.tasks.anything") == "own"
     assert queue_of(app, "workflows_tasks.tasks.tick") == LIVE
     assert queue_of(app, "elsewhere.task") == "celery"
@@ -100,7 +101,7 @@ def test_existing_routes_are_kept(app: Celery, own: Any) -> None:
 
 def test_a_host_may_route_our_tasks_itself(app: Celery) -> None:
     app.conf.task_routes = {"workflows_tasks.*": {"queue": "own"}}
-    configure(app)
+    queues.configure(app)
     assert queue_of(app, "workflows_tasks.tasks.flush") == "own"
 
 
@@ -108,14 +109,13 @@ def test_existing_beat_entries_are_kept(app: Celery) -> None:
     own = {"task": "host.tasks.nightly", "schedule": 86_400}
     slower = {"task": "workflows_tasks.tasks.tick", "schedule": 60.0}
     app.conf.beat_schedule = {"nightly": own, "recent-workflows-tick": slower}
-    configure(app)
+    queues.configure(app)
     assert app.conf.beat_schedule["nightly"] == own
     assert app.conf.beat_schedule["recent-workflows-tick"] == slower
     assert set(app.conf.beat_schedule) == {"nightly", *beat_schedule()}
 
 
 def test_the_settings_name_the_queues_and_the_periods(app: Celery, configure: Configure) -> None:
-    from workflows_tasks import queues
 
     configure(QUEUE="q", BACKFILL_QUEUE="b", TICK_PERIOD_S=7.0)
     queues.configure(app)
@@ -124,10 +124,29 @@ def test_the_settings_name_the_queues_and_the_periods(app: Celery, configure: Co
     assert (entry["schedule"], entry["options"]) == (7.0, {"queue": "q", "expires": 35.0})
 
 
+def test_where_the_default_queue_is_of_quorum_type_ours_are_too(app: Celery) -> None:
+    """RabbitMQ delays messages on their way to such a queue through a topic exchange only, and by whole seconds."""
+    assert not queues.delays_in_whole_seconds(app)
+    app.conf.task_default_queue_type = "quorum"
+    queues.configure(app)
+    live = app.amqp.queues[LIVE]
+    assert (live.exchange.name, live.exchange.type) == (LIVE, "topic")
+    assert (live.queue_arguments or {})["x-queue-type"] == "quorum"
+    assert queues.delays_in_whole_seconds(app)
+
+
+def test_with_settings_that_cannot_be_used_nothing_is_added(app: Celery, configure: Configure) -> None:
+    """A project imports its app when it starts, and must come as far as the check that says what is wrong."""
+    configure(SHARDS=0)
+    before = app.conf.task_queues, app.conf.task_routes, dict(app.conf.beat_schedule)
+    queues.configure(app)
+    assert (app.conf.task_queues, app.conf.task_routes, dict(app.conf.beat_schedule)) == before
+
+
 def test_configuring_twice_adds_nothing(app: Celery) -> None:
-    configure(app)
+    queues.configure(app)
     before = names(app), set(app.conf.beat_schedule)
-    configure(app)
+    queues.configure(app)
     assert (names(app), set(app.conf.beat_schedule)) == before
 
 

@@ -1,0 +1,1 @@
+"""``manage.py recent_workflows``, as an operator runs it."""

@@ -12,12 +12,14 @@ from tests.integration.comparison.scene import Scene, lose_changes
 from tests.oracle import flush_all
 from workflows_tasks import history
 from workflows_tasks.comparison import audit, verify
+from workflows_tasks.comparison import compare as comparing
 from workflows_tasks.models import Installation
 from workflows_tasks.projection.sql import Range
 
 
 def installation() -> Installation:
-    return Installation.objects.get()
+    row: Installation = Installation.objects.get()
+    return row
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def lost(scene: Scene, configure: Configure) -> Scene:
 def test_a_round_finds_each_once_goes_on_where_it_was_and_starts_over(lost: Scene) -> None:
     """Where it is stands in the database: each step may be another process's."""
     texts = [history.workspace_text(each) for each in (lost.earlier, lost.workspace, lost.beyond)]
-    positions = []
+    positions: list[str | None] = []
     for _ in range(4):
         assert audit.step() == (1 if len(positions) < 3 else 0)
         positions.append(installation().audit_after)
@@ -56,7 +58,7 @@ def test_it_takes_as_many_parts_as_it_needs_to_be_round_within_the_period(
 
 def test_what_fails_is_kept_for_the_operator_and_passed_over(lost: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = history.workspace_text(lost.workspace)
-    whole = verify.compare
+    whole = comparing.compare
 
     def compare(among: Range, **how: Any) -> Any:
         if among.last == slow:

@@ -37,15 +37,19 @@ def test_each_way_of_being_wrong_is_drift_and_named(scene: Scene, name: str) -> 
     assert wrong[0].workspace == history.workspace_text(scene.workspace)
 
 
+def lose_a_row_and_log_everything(scene: Scene) -> None:
+    scene.row(scene.workflow).delete()
+    lose_changes()
+    changes.log_everything()
+
+
 WAITS: dict[str, Callable[[Scene, Any], Any]] = {
     "a save": lambda scene, run: scene.host.save_again(run),
     "a new run": lambda scene, run: scene.run(9),
     "a deletion": lambda scene, run: run.delete(),
     "a move": lambda scene, run: scene.host.move_to_workspace(run, scene.beyond),
     "hidden": lambda scene, run: scene.host.hide(run),
-    "a scope of every run": lambda scene, run: (
-        scene.row(scene.workflow).delete(), lose_changes(), changes.log_everything(),
-    ),
+    "a scope of every run": lambda scene, run: lose_a_row_and_log_everything(scene),
 }  # fmt: skip
 
 

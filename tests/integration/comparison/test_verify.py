@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -97,9 +98,14 @@ def test_a_giant_workspace_is_compared_in_pieces(scene: Scene, monkeypatch: pyte
     for minute in range(7):
         scene.run(minute, workflow=scene.host.make_workflow())
     lose_changes()
-    asked = []
-    whole = verify.compare
-    monkeypatch.setattr(verify, "compare", lambda among, **how: asked.append(how["part"]) or whole(among, **how))
+    asked: list[Any] = []
+    whole = compare
+
+    def counting(among: Range, **how: Any) -> Any:
+        asked.append(how["part"])
+        return whole(among, **how)
+
+    monkeypatch.setattr(verify, "compare", counting)
     (part,) = verify.parts(EVERYWHERE)
     assert asked == [(n, 4) for n in range(4)]
     assert len(part.differences) == 14
@@ -114,7 +120,7 @@ def test_a_part_that_fails_is_noted_and_passed_over(
     lose_changes()
     configure(AUDIT_CHUNK=1)
     slow = history.workspace_text(scene.workspace)
-    whole = verify.compare
+    whole = compare
 
     def compare_slowly(among: Range, **how: Any) -> Any:
         if among.last == slow:
@@ -157,7 +163,7 @@ def test_verifying_while_writes_and_flushes_go_on_gives_no_false_alarm(scene: Sc
             flush.flush_all()
 
     with beside(3) as start:
-        others = [start(write), start(write), start(flush_on)]
+        others: list[Future[Any]] = [start(write), start(write), start(flush_on)]
         try:
             found = [drift() for _ in range(25)]
         finally:

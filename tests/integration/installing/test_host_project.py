@@ -24,7 +24,7 @@ app.autodiscover_tasks()
 configure(app)
 """,
     "proj/settings.py": """
-from tests.hosts.platform.settings import *
+from tests.hosts.library.settings import *
 
 CELERY_BROKER_URL = "amqp://guest@localhost//"
 CELERY_TASK_SERIALIZER = "pickle"

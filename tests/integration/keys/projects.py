@@ -55,7 +55,7 @@ def make(shape: Shape, directory: Path, name: str) -> None:
     (app / "models.py").write_text(source(shape) + f"\n\ndef rule():\n    return {FILTERS[shape.filter]}\n")
     sys.path.insert(0, str(directory / name))
     url = urlsplit(os.environ["DATABASE_URL"])
-    address = {"host": url.hostname, "port": url.port, "user": url.username}
+    address: dict[str, Any] = {"host": url.hostname, "port": url.port, "user": url.username}
     with psycopg.connect(**address, dbname=url.path[1:], autocommit=True) as administrator:
         administrator.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         administrator.execute(f'CREATE DATABASE "{name}"')
@@ -90,7 +90,7 @@ class World:
     """A few of everything, and random writes to it."""
 
     def __init__(self, shape: Shape, seed: int = 0) -> None:
-        from shaped import models
+        from shaped import models  # type: ignore[import-not-found]  # written by make()
 
         self.models, self.shape, self.chance = models, shape, random.Random(seed)
         self.workspaces = self._made("Workspace", shape.workspace, 3)
@@ -143,11 +143,15 @@ class World:
             lambda: runs.filter(pk=run.pk).update(workspace_id=self.chance.choice(self.workspaces).pk),
             lambda: runs.filter(pk=run.pk).update(**{self.shape.began: self.moment()}),
             lambda: runs.filter(pk=run.pk).update(**{f"{self.first_hop}_id": self.chance.choice(self.leads).pk}),
-            lambda: (setattr(run, self.shape.began, self.moment()), run.save()),
+            lambda: self._save_again(run),
             lambda: self._toggle(self.chance.choice(self.workspaces)),
             self._lead_elsewhere,
             self._write_from_another_session,
         ]))()  # fmt: skip
+
+    def _save_again(self, run: Any) -> None:
+        setattr(run, self.shape.began, self.moment())
+        run.save()
 
     def _toggle(self, workspace: Any) -> None:
         workspace.closed = not workspace.closed
@@ -203,7 +207,9 @@ class World:
     def page(self, workspace: Any, user: Any, *, fresh: bool) -> list[tuple[Any, ...]]:
         from workflows_tasks import recent_workflows
 
-        rows = recent_workflows(workspace, user, 20, fresh=fresh)
+        rows: Any = recent_workflows(workspace, user, 20)
+        if fresh:
+            rows = recent_workflows(workspace, user, 20, fresh=True)
         return [(row.published_run_id, row.last_used_at, row.last_run_id) for row in rows]
 
     def assert_pages(self, *, fresh: bool) -> None:

@@ -1,0 +1,1 @@
+"""Each fault is made for real, and told with its reason."""

@@ -1,7 +1,7 @@
 """Processes that save at a rate, and a worker that flushes beside them: what they cost, counted.
 
 Each shard has one run. A saver process is told its runs and their rates, connects, says that it is ready, and begins
-when it is told to. It saves as often as its rate says, late or not, so that their number does not depend on the machine.
+when it is told to. It saves as often as its rate says, late or not: their number does not depend on the machine.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_keys_of_no_other_prefix_are_touched(
         with redis.Redis.from_url(server.url) as client:
             assert marker_is_kept(live, run, client, alone, shard)
             live.save_again(run)
-            assert {key.decode() for key in client.keys()} == {f"{alone}:{shard}"}
+            assert {key.decode() for key in client.scan_iter()} == {f"{alone}:{shard}"}
     finally:
         server.stop()
 
@@ -138,7 +138,12 @@ def test_children_forked_after_the_first_save(
     nudge._redis.failed(OSError("of the parent, before the fork"))
     nudge._redis._away_until_s = 0.0
     connections.close_all()
-    children = [_forked(lambda: (save(15), None if nudge._failures == 0 else 1 / 0)) for _ in range(3)]
+
+    def save_in_child() -> None:
+        assert nudge._failures == 0, "of the parent"
+        save(15)
+
+    children = [_forked(save_in_child) for _ in range(3)]
     save(15)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
     assert live.run_model._base_manager.count() == 2 + 4 * 15
@@ -183,8 +188,7 @@ def test_celery_without_utc(
 
 
 def test_messages_of_beat_expire_whoever_sends_them(live: Host, alone: str, taken: Taken, configure: Configure) -> None:
-    """django-celery-beat's scheduler drops what an entry says, and whole seconds are all that it has: so the task itself
-    expires."""
+    """django-celery-beat drops what an entry says, and knows whole seconds only: so the task itself expires."""
     from workflows_tasks import tasks
     from workflows_tasks.queues import beat_schedule
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -17,7 +18,7 @@ from tests.gate import Gate
 from tests.hosts.adapter import Host
 from tests.integration.nudge.conftest import Taken
 from tests.oracle import assert_exact, stored
-from workflows_tasks import conf, history, keys
+from workflows_tasks import conf, history, keys, queues
 from workflows_tasks.capture import nudge
 from workflows_tasks.projection import changes
 from workflows_tasks.tasks import flush
@@ -66,6 +67,18 @@ def test_a_flush_that_took_changes_sends_the_next_the_later_the_more_it_took(
 
 
 @host_independent
+def test_a_quorum_queue_delays_by_whole_seconds(
+    live: Host, connected: Gate, run: Any, taken: Taken, shard: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.save_again(run)
+    taken()
+    monkeypatch.setattr(queues, "delays_in_whole_seconds", lambda _: True)
+    flush(shard)
+    (following,) = taken()
+    assert 0.5 < due_in_s(following) <= 1.0, "a fifth of a window otherwise"
+
+
+@host_independent
 def test_a_busy_shard_costs_no_message_and_one_round_trip_a_window(
     live: Host, connected: Gate, run: Any, taken: Taken, configure: Configure, shard: int
 ) -> None:
@@ -99,11 +112,11 @@ def test_the_gate_opens_when_the_flush_is_due(
     flush(shard)
     live.save_again(run)
     asked = connected.bursts
-    clock = nudge.time.monotonic
+    clock = time.monotonic
     for later_s, asks in ((4.0, 0), (5.1, 1)):
-        monkeypatch.setattr(nudge.time, "monotonic", lambda later_s=later_s: clock() + later_s)
+        monkeypatch.setattr(time, "monotonic", lambda later_s=later_s: clock() + later_s)
         live.save_again(run)
-        monkeypatch.setattr(nudge.time, "monotonic", clock)
+        monkeypatch.setattr(time, "monotonic", clock)
         assert connected.bursts - asked == asks
 
 

@@ -159,8 +159,8 @@ def test_alone_in_its_shard_it_waits_for_company(live: Host, near: Neighbours) -
 @pytest.mark.parametrize("place", [0, 2])
 def test_many_of_one_workspace(live: Host, near: Neighbours, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many a workspace has, wherever they are in the order: those of another go through."""
-    monkeypatch.setattr(flushing, "HOPELESS", 3)
-    bad = [near.run(n, place, workflow=live.make_workflow()) for n in range(5)]
+    monkeypatch.setattr(flushing, "HOPELESS", 1)
+    bad = [near.run(n, place, workflow=live.make_workflow()) for n in range(8)]
     near.run(30, 1)
     with by_trigger(*bad):
         flush_all()

@@ -64,6 +64,37 @@ def scene(live: Host) -> Scene:
     return Scene(live)
 
 
+def hide_and_show(live: Host, run: Any) -> None:
+    live.hide(run)
+    live.unhide(run)
+
+
+def date_back_and_save(live: Host, run: Any) -> None:
+    live.set_used_at(run, moment(-50))
+    live.save_again(run)
+
+
+def use_at_once(live: Host, runs: Sequence[Any]) -> None:
+    for run in runs:
+        live.set_used_at(run, moment(7))
+
+
+def write_at_random(scene: Scene, chance: random.Random, runs: list[Any]) -> None:
+    run, kind = chance.choice(runs), chance.randrange(6)
+    if kind == 0:
+        scene.live.set_used_at(run, moment(chance.uniform(-9, 9)))
+    elif kind == 1:
+        scene.live.hide(run)
+    elif kind == 2:
+        scene.live.unhide(run)
+    elif kind == 3:
+        scene.live.move_to_user(run, chance.choice([scene.user, scene.other_user]))
+    elif kind == 4:
+        scene.live.move_to_workspace(run, scene.other_workspace)
+    else:
+        runs.append(scene.run(chance.uniform(-9, 9), chance.choice(scene.workflows)))
+
+
 WRITES: dict[str, Callable[[Scene], Any]] = {
     "nothing": lambda scene: None,
     "a save": lambda scene: scene.live.save_again(scene.runs[1]),
@@ -74,18 +105,15 @@ WRITES: dict[str, Callable[[Scene], Any]] = {
     "the newest of each is deleted": lambda scene: [run.delete() for run in scene.runs],
     "all are deleted": lambda scene: [run.delete() for run in scene.runs + scene.older],
     "the newest is hidden": lambda scene: scene.live.hide(scene.runs[-1]),
-    "one is hidden and shown": lambda scene: (scene.live.hide(scene.runs[3]), scene.live.unhide(scene.runs[3])),
+    "one is hidden and shown": lambda scene: hide_and_show(scene.live, scene.runs[3]),
     "one is moved to another workspace": lambda scene: scene.live.move_to_workspace(
         scene.runs[-1], scene.other_workspace
     ),
     "one is moved to another user": lambda scene: scene.live.move_to_user(scene.runs[-1], scene.other_user),
     "one is moved to another workflow": lambda scene: scene.live.move_to_workflow(scene.runs[-1], scene.workflows[0]),
     "one is dated back": lambda scene: scene.live.set_used_at(scene.runs[-1], moment(-50)),
-    "one is dated back and saved": lambda scene: (
-        scene.live.set_used_at(scene.runs[-1], moment(-50)),
-        scene.live.save_again(scene.runs[-1]),
-    ),
-    "one moment for all": lambda scene: [scene.live.set_used_at(run, moment(7)) for run in scene.runs],
+    "one is dated back and saved": lambda scene: date_back_and_save(scene.live, scene.runs[-1]),
+    "one moment for all": lambda scene: use_at_once(scene.live, scene.runs),
 }
 
 
@@ -101,17 +129,7 @@ def test_exact_with_any_number_of_changes_that_wait(scene: Scene, pending: int) 
     chance = random.Random(pending)
     runs = [*scene.runs, *scene.older]
     for _ in range(pending):
-        run = chance.choice(runs)
-        chance.choice(
-            [
-                lambda run=run: scene.live.set_used_at(run, moment(chance.uniform(-9, 9))),
-                lambda run=run: scene.live.hide(run),
-                lambda run=run: scene.live.unhide(run),
-                lambda run=run: scene.live.move_to_user(run, chance.choice([scene.user, scene.other_user])),
-                lambda run=run: scene.live.move_to_workspace(run, scene.other_workspace),
-                lambda: runs.append(scene.run(chance.uniform(-9, 9), chance.choice(scene.workflows))),
-            ]
-        )()
+        write_at_random(scene, chance, runs)
     scene.assert_fresh()
     flush_all()
     scene.assert_fresh()

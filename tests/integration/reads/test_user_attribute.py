@@ -19,7 +19,8 @@ pytestmark = pytest.mark.host_independent
 
 @pytest.fixture
 def ann(live: Host) -> User:
-    return User.objects.create(username="ann", email="Ann@example.org")
+    made: User = User.objects.create(username="ann", email="Ann@example.org")
+    return made
 
 
 def runs_of(live: Host, uid: str) -> Any:

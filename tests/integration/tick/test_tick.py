@@ -56,7 +56,8 @@ def counted(name: str) -> float:
 
 
 def the_installation() -> Installation:
-    return Installation.objects.get()
+    row: Installation = Installation.objects.get()
+    return row
 
 
 def test_a_write_that_sends_no_signal_is_flushed_after_the_next_look(live: Host, silent: None, taken: Taken) -> None:
@@ -75,7 +76,9 @@ def test_where_nothing_waits_nothing_is_sent(live: Host, taken: Taken) -> None:
     before = the_installation().ticked_at
     assert before is not None
     task()
-    assert the_installation().ticked_at > before, "beat's heartbeat, all the same"
+    after = the_installation().ticked_at
+    assert after is not None
+    assert after > before, "beat's heartbeat, all the same"
 
 
 def test_where_a_flush_is_due_nothing_is_sent(live: Host, silent: None, taken: Taken) -> None:

@@ -134,6 +134,7 @@ class Command(ActionCommand):
 
     def _verify(self, **options: Any) -> None:
         among, repair = history.parse_range(options["workspaces"]), options["repair"]
+        status(exactly=False)  # a table of ours that is missing is one error, and not one of each part
         seen = Verified(None if options["everything"] else SHOWN, repaired=repair)
         length = history.runs_of(among) if options["workspaces"] else history.estimated_runs()
         with self.bar(length, quiet=options["json"], label="verifying") as progress:

@@ -1,0 +1,280 @@
+"""Each action: what it prints, what it answers a script, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+
+from demo.servers import free_port
+from tests.commands import ROOT
+from tests.conftest import Configure
+from tests.hosts.adapter import Host
+from tests.integration.comparison.scene import CORRUPTIONS, Scene, lose_changes
+from tests.oracle import assert_exact, flush_all
+from workflows_tasks import host as hosts
+from workflows_tasks.capture import installation
+from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
+from workflows_tasks.management.actions import SHOWN
+from workflows_tasks.models import CHANGES
+
+ACTIONS = ["status", "health", "flush", "verify", "triggers", "metrics"]
+
+
+@pytest.fixture
+def scene(live: Host) -> Scene:
+    made = Scene(live)
+    installation.install()
+    return made
+
+
+def ran(*arguments: str) -> tuple[int, str]:
+    """Exit status and output."""
+    out = StringIO()
+    try:
+        call_command("recent_workflows", *arguments, stdout=out, no_color=True)
+    except SystemExit as ended:
+        return int(ended.code or 0), out.getvalue()
+    return 0, out.getvalue()
+
+
+def told(*arguments: str) -> tuple[int, Any]:
+    """The same with ``--json``."""
+    code, output = ran(*arguments, "--json")
+    return code, json.loads(output)
+
+
+def test_status_shows_each_shard_errors_and_what_is_refused(scene: Scene) -> None:
+    scene.run(5)
+    code, shown = ran("status")
+    assert code == 0
+    assert "commit to visible" in shown
+    assert "last tick: never" in shown
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE \"{CHANGES}\" SET error = E'no\\nkey', tries = 2, retry_at = now() + interval '1 h'")
+    _, shown = ran("status")
+    assert "quarantined: run " in shown
+    assert r"no\nkey" in shown, "on one line"
+    assert told("status")[1]["in_quarantine"] > 0
+
+
+def test_flush_says_what_it_did_and_that_nothing_is_pending(scene: Scene) -> None:
+    flush_all()
+    assert ran("flush") == (0, "nothing is pending\n")
+    scene.run(5)
+    assert "2 rows written; nothing is pending" in ran("flush")[1]
+    assert_exact(scene.host)
+    run = scene.run(6)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'x', retry_at = now() + interval '1 h'")
+    assert ran("flush") == (0, "nothing is pending\n")
+    assert "from quarantine" in ran("flush", "--retry")[1]
+    assert {row.run for row in assert_exact(scene.host)} == {run.pk}
+
+
+def test_verify_agrees(scene: Scene) -> None:
+    scene.settled(5)
+    assert ran("verify") == (0, "table and runs agree\n")
+    code, found = told("verify")
+    assert (code, found["agrees"], found["differences"]) == (0, True, [])
+
+
+def test_verify_says_what_waits_for_how_long_and_answers_scripts_by_a_status_of_its_own(scene: Scene) -> None:
+    scene.settled(5)
+    scene.run(6)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '190 s'")
+    code, shown = ran("verify")
+    assert code == 2
+    first = shown.splitlines()[0]
+    assert first.startswith("table and runs agree, except ")
+    assert "that wait, the oldest 190 s (2 rows)" in first
+    code, found = told("verify")
+    assert (code, found["agrees"], found["drift"], found["waiting"]) == (2, False, 0, 2)
+    assert found["oldest_change_s"] > 189
+
+
+def test_verify_names_drift_first_repairs_it_and_agrees(scene: Scene) -> None:
+    for _, plant in list(CORRUPTIONS.values())[:2]:
+        plant(scene, scene.host.make_workflow())
+    lose_changes()
+    code, shown = ran("verify")
+    assert code == 1
+    assert shown.splitlines()[0].startswith("2 differences that no change explains (")
+    assert "run again with --repair" in shown
+    code, shown = ran("verify", "--repair")
+    assert (code, "repaired" in shown) == (1, True)
+    assert ran("verify")[0] == 0
+    assert_exact(scene.host)
+
+
+def test_verify_of_a_range(scene: Scene) -> None:
+    from workflows_tasks import history
+
+    scene.settled(5)
+    scene.row(scene.workflow).delete()
+    first, middle = (history.workspace_text(each) for each in (scene.earlier, scene.workspace))
+    assert ran("verify", f"--workspaces={first}..{first}")[0] == 0
+    assert ran("verify", f"--workspaces={middle}..{middle}")[0] == 1
+    with pytest.raises(CommandError, match="is no range of workspaces"):
+        ran("verify", "--workspaces=nonsense")
+
+
+@pytest.fixture
+def many(scene: Scene) -> Scene:
+    """More differences than are printed."""
+    for number in range(SHOWN + 5):
+        scene.run(number, workflow=scene.host.make_workflow())
+    lose_changes()
+    return scene
+
+
+def test_output_is_bounded_unless_all_is_asked_for(many: Scene) -> None:
+    differences = 2 * (SHOWN + 5)
+    code, shown = ran("verify")
+    assert code == 1
+    assert len(shown.splitlines()) == 2 + 1 + SHOWN + 1
+    assert f"… and {differences - SHOWN} more; --all prints all" in shown
+    assert len(ran("verify", "--all")[1].splitlines()) == 2 + 1 + differences
+    key = str(many.key_of(many.workspace))
+    assert len(ran("explain", key)[1].splitlines()) == 1 + 1 + SHOWN + 1
+    assert len(ran("explain", key, "--all")[1].splitlines()) == 1 + 1 + SHOWN + 5
+
+
+def test_explain_shows_a_page_beside_the_truth(scene: Scene) -> None:
+    key, user = str(scene.key_of(scene.workspace)), scene.host.user_text(scene.user)
+    assert ran("explain", key) == (0, "no workflow was used there, and none is stored\n")
+    scene.settled(5)
+    scene.run(6, workflow=scene.host.make_workflow())
+    code, shown = ran("explain", key)
+    assert code == 2
+    assert shown.splitlines()[0] == "2 workflows: 1 waiting, 1 agrees"
+    code, found = told("explain", key, user)
+    assert (code, found["waiting"], found["agrees"], len(found["rows"])) == (2, 1, 1, 2)
+    assert {row["uid"] for row in found["rows"]} == {user}
+
+
+def test_triggers_without_a_flag_says_what_is_wrong(scene: Scene) -> None:
+    code, shown = ran("triggers")
+    assert code == 0
+    assert "WRONG" not in shown
+    table = scene.host.run_model._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON "{table}"')
+    try:
+        code, shown = ran("triggers")
+        assert code == 1
+        assert f"{table}: has no trigger {ROW_TRIGGER}" in shown
+        assert installation.COMMAND in shown
+        assert told("triggers")[0] == 1
+    finally:
+        code, shown = ran("triggers", "--install")
+    assert code == 0
+    assert f"{table}: done" in shown
+
+
+def test_triggers_off_and_on_again(scene: Scene) -> None:
+    code, shown = ran("triggers", "--off")
+    assert (code, installation.COMMAND in shown) == (0, True)
+    scene.run(5)
+    with connection.cursor() as cursor:
+        cursor.execute(f'SELECT count(*) FROM "{CHANGES}"')
+        assert cursor.fetchone() == (0,)
+    assert ran("triggers")[0] == 1
+    assert ran("triggers", "--install")[0] == 0
+
+
+def test_triggers_sql_is_what_an_installation_executes(scene: Scene) -> None:
+    _, shown = ran("triggers", "--sql")
+    assert shown.count(ROW_TRIGGER) >= len(tables(hosts.host()))
+    assert told("triggers", "--sql")[1] == installation.statements()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_has_json(scene: Scene, action: str) -> None:
+    code, found = told(action)
+    assert code in {0, 1}
+    assert found is not None
+
+
+@pytest.fixture
+def no_redis(configure: Configure) -> None:
+    configure(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+
+
+@pytest.mark.host_independent
+@pytest.mark.parametrize("action", [action for action in ACTIONS if action != "health"])
+def test_it_works_without_redis(scene: Scene, no_redis: None, action: str) -> None:
+    assert ran(action)[0] == 0
+
+
+@pytest.fixture(params=["workflows_tasks_workspacerecentworkflow", "workflows_tasks_shard", CHANGES])
+def missing(request: pytest.FixtureRequest, scene: Scene) -> Iterator[str]:
+    """A table of ours that is not there."""
+    with connection.cursor() as cursor:
+        cursor.execute(f'ALTER TABLE "{request.param}" RENAME TO elsewhere')
+        yield request.param
+        cursor.execute(f'ALTER TABLE elsewhere RENAME TO "{request.param}"')
+
+
+@pytest.mark.host_independent
+@pytest.mark.parametrize("action", ["status", "verify"])
+def test_an_unmigrated_database_is_one_line_with_the_fix(missing: str, action: str) -> None:
+    fix = installation.COMMAND if missing == CHANGES else "manage.py migrate"
+    with pytest.raises(CommandError, match=fix) as refused:
+        ran(action)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.host_independent
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["explain", "nonsense"], "workspace is 'nonsense', no value of"),
+        (["explain", "1", ""], "names nobody"),
+        (["verify", "--workspaces=1;DROP TABLE x-2"], "is no range of workspaces"),
+        (["verify", "--workspaces=1-\0"], "is no range of workspaces"),
+    ],
+)
+def test_an_operators_mistake_is_no_traceback(scene: Scene, arguments: list[str], says: str) -> None:
+    with pytest.raises(CommandError, match=says):
+        ran(*arguments)
+
+
+@pytest.mark.host_independent
+def test_no_database_is_no_traceback(scene: Scene) -> None:
+    connection.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connections["default"].settings_dict, "PORT", str(free_port()))
+        for action in ("status", "verify", "flush"):
+            with pytest.raises(CommandError, match=r"OperationalError|refused"):
+                ran(action)
+        assert ran("health")[0] == 1
+
+
+@pytest.mark.host_independent
+def test_a_closed_pipe_is_no_traceback(many: Scene) -> None:
+    """``verify --all | head -1``"""
+    url = os.environ["DATABASE_URL"]
+    name = connection.settings_dict["NAME"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", "recent_workflows", "verify", "--all"], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": f"{url.rpartition('/')[0]}/{name}"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 141
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said

@@ -1,0 +1,248 @@
+"""``health``: ok or FAIL, and why: the part to look at, the queue, the error, the command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.db import DatabaseError, connection
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from demo.servers import free_port
+from tests.conftest import Configure
+from tests.hosts.adapter import Host
+from tests.integration.monitoring.conftest import Age
+from tests.integration.nudge.worker import working
+from tests.oracle import flush_all
+from workflows_tasks import conf
+from workflows_tasks.capture import installation
+from workflows_tasks.capture.triggers import ROW_TRIGGER
+from workflows_tasks.models import CHANGES, Installation, Shard
+from workflows_tasks.monitoring import health
+from workflows_tasks.monitoring.health import FAIL, OK, WARN
+from workflows_tasks.projection.flush import flush
+
+pytestmark = pytest.mark.host_independent
+
+Sql = Callable[..., None]
+
+
+def execute(*statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def found(state: str) -> dict[str, str]:
+    """What ``health`` finds in this state: part -> why."""
+    return {finding.part: finding.why for finding in health.look() if finding.state == state}
+
+
+def assert_told(part: str, *reasons: str, state: str = FAIL) -> None:
+    """That part is told, and no other, and each of the reasons."""
+    told = found(state)
+    assert set(told) == {part}, told
+    for reason in reasons:
+        assert re.search(reason, told[part]), told[part]
+
+
+def test_a_sound_host(sound: Host) -> None:
+    parts = found(OK)
+    assert set(parts) == {"capture", "database", "tick", "audit", "changes", "quarantine", "redis"}
+    assert parts["changes"] == "none wait"
+    assert found(FAIL) == found(WARN) == {}
+
+
+def test_changes_that_wait_a_moment(run: Any, sound: Host) -> None:
+    sound.save_again(run)
+    assert re.match(r"1 wait, the oldest .* s$", found(OK)["changes"])
+
+
+def test_a_fault_is_told_within_ten_seconds(configure: Configure) -> None:
+    assert health.late_s() <= 10
+    configure(FLUSH_WINDOW_S=4.0, TICK_PERIOD_S=30.0)
+    assert health.late_s() == 90
+
+
+def test_beat_has_stopped(sound: Host) -> None:
+    Installation.objects.update(ticked_at=Now() - timedelta(seconds=health.late_s() + 1))
+    assert_told("tick", r"beat is not running", r"celery -A … beat", r"s ago, .* allowed")
+
+
+def test_the_audit_has_stopped_or_could_not_compare(sound: Host) -> None:
+    Installation.objects.update(audited_at=Now() - timedelta(days=1))
+    assert_told("audit", "is beat running, with an entry for workflows_tasks.tasks.audit")
+    Installation.objects.update(audited_at=Now(), audit_failures=["workspaces 7..9: too long"])
+    assert_told("audit", "1 part could not be compared", "workspaces 7..9", state=WARN)
+    Installation.objects.update(audited_at=None)
+    assert_told("audit", "no step yet", state=WARN)
+
+
+def test_no_worker_takes_messages(sound: Host, run: Any, wait: Age) -> None:
+    sound.save_again(run)
+    wait(30)
+    Shard.objects.update(flushed_at=Now() - timedelta(seconds=60))
+    Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
+    told = found(FAIL)
+    assert set(told) == {"changes", "tick"}
+    queue = conf.settings().queue
+    for why in told.values():
+        assert re.search(rf"no worker takes messages from the queue '{queue}' \(\d+ messages? there\)", why)
+        assert f"celery -A … worker -Q {queue}" in why
+    assert re.match(r"1 wait in shard \d, the oldest 30.\d s; .* s are allowed", told["changes"])
+
+
+def test_the_worker_is_busy(sound: Host, run: Any, wait: Age) -> None:
+    sound.save_again(run)
+    wait(30)
+    Shard.objects.update(flushed_at=Now())
+    assert_told("changes", r"the workers of queue '.*' are busy: \d+ message", "a worker of its own")
+
+
+def test_no_message_came_and_the_tick_has_stopped(
+    sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str
+) -> None:
+    from tests import broker
+
+    sound.save_again(run)
+    wait(30)
+    broker.take_all(celery_app_in_process, alone)
+    Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
+    assert re.search("no flush message came, and the tick has stopped", found(FAIL)["changes"])
+
+
+def test_another_session_holds_the_shard(
+    sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str
+) -> None:
+    from tests import broker
+
+    sound.save_again(run)
+    wait(30)
+    broker.take_all(celery_app_in_process, alone)
+    assert_told("changes", r"the queue '.*' is empty and beat runs: another session holds the shard")
+
+
+def test_the_broker_is_away(
+    sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is waited for only where something is late."""
+    sound.save_again(run)
+    wait(30)
+    monkeypatch.setenv("CELERY_BROKER_URL", f"redis://127.0.0.1:{free_port()}/1")
+    assert_told("changes", "the broker does not answer")
+    flush_all()
+    assert found(FAIL) == {}
+
+
+@contextmanager
+def renamed_column() -> Iterator[None]:
+    execute("ALTER TABLE bots_savedrun RENAME COLUMN uid TO somebody")
+    try:
+        yield
+    finally:
+        execute("ALTER TABLE bots_savedrun RENAME COLUMN somebody TO uid")
+
+
+def test_flushes_fail_and_all_goes_on_by_itself_afterwards(
+    sound: Host, run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the error, since when, in which shard. One line in the log for each failed flush, not a traceback."""
+    sound.save_again(run)
+    (shard,) = (number for number in range(8) if flush_of(number).pending)
+    with renamed_column():
+        for _ in range(2):
+            with pytest.raises(DatabaseError):
+                flush(shard)
+        told = found(FAIL)
+        assert re.search(rf"flushes of shard {shard} fail since .* s: .*uid.* does not exist", told["changes"])
+        assert "has no column uid" in told["capture"]
+    lines = [record for record in caplog.records if record.getMessage().startswith("flush failed")]
+    assert len(lines) == 2
+    assert not any("\n" in record.getMessage() or record.exc_info for record in lines)
+    flush_all()
+    assert found(FAIL) == {}
+
+
+def flush_of(shard: int) -> Any:
+    from workflows_tasks.projection import changes
+
+    return changes.status()[shard]
+
+
+def test_the_quarantine(sound: Host, run: Any) -> None:
+    sound.save_again(run)
+    execute(f"UPDATE \"{CHANGES}\" SET error = 'refused: 7 is unlucky', tries = 1, retry_at = now() + interval '1 h'")
+    assert_told("quarantine", "1 change that the database refuses", "7 is unlucky", r"flush --retry")
+
+
+def test_a_trigger_is_dropped_or_disabled(sound: Host) -> None:
+    execute(f'ALTER TABLE bots_savedrun DISABLE TRIGGER "{ROW_TRIGGER}"')
+    assert_told("capture", "bots_savedrun: .*disabled")
+    execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON bots_savedrun')
+    assert_told("capture", f"has no trigger {ROW_TRIGGER}", installation.COMMAND)
+    installation.install()
+    assert found(FAIL) == {}
+
+
+def test_capture_is_turned_off(sound: Host) -> None:
+    installation.turn_off()
+    assert "turned off" in found(FAIL)["capture"]
+    installation.install()
+    assert found(FAIL) == {}
+
+
+def test_the_change_log_is_missing(sound: Host) -> None:
+    execute(f'ALTER TABLE "{CHANGES}" RENAME TO elsewhere')
+    try:
+        told = found(FAIL)
+        assert set(told) == {"capture", "database"} or set(told) == {"database"}
+        assert installation.COMMAND in told["database"]
+    finally:
+        execute(f'ALTER TABLE elsewhere RENAME TO "{CHANGES}"')
+    assert found(FAIL) == {}
+
+
+def test_a_database_that_was_not_migrated(sound: Host) -> None:
+    execute("ALTER TABLE workflows_tasks_shard RENAME TO elsewhere")
+    try:
+        assert "manage.py migrate" in found(FAIL)["database"]
+    finally:
+        execute("ALTER TABLE elsewhere RENAME TO workflows_tasks_shard")
+
+
+def test_another_number_of_shards_or_another_filter(sound: Host, configure: Configure) -> None:
+    configure(SHARDS=5)
+    assert any("SHARDS is 5 here and 8 in the database" in each.why for each in health.look())
+    configure(SHARDS=8, RUN_FILTER=Q(surface=0, uid__gt=""))
+    assert_told("capture", "RUN_FILTER or GRAINS differ", installation.COMMAND)
+
+
+def test_redis_is_away_which_is_no_failure(sound: Host, configure: Configure) -> None:
+    configure(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert_told("redis", "nothing is late, but each process sends flush messages of its own", state=WARN)
+    assert found(FAIL) == {}
+    configure(REDIS_URL="")
+    assert "redis" not in found(OK)
+
+
+def test_a_rescan_under_way_is_told(sound: Host) -> None:
+    Installation.objects.update(rescan_after=2**60, rescan_reason="triggers were installed")
+    assert "triggers were installed" in found(OK)["rescan"]
+
+
+def test_with_a_worker_and_beat_nothing_is_late(
+    sound: Host, run: Any, celery_app_in_process: Celery, alone: str
+) -> None:
+    from workflows_tasks import tasks
+
+    with working(celery_app_in_process, alone) as worker:
+        sound.save_again(run)
+        tasks.tick.apply_async(queue=alone)
+        worker.until_idle()
+        assert found(FAIL) == {}
