@@ -42,6 +42,7 @@ def test_a_host_that_configures_nothing_keeps_its_default_queue(app: Celery) -> 
     assert queue_of(app, "host.tasks.anything") == "celery"
     assert queue_of(app, "workflows_tasks.tasks.flush") == LIVE
     assert queue_of(app, "backfill.tasks.work") == BACKFILL
+    assert not queues.delays_in_whole_seconds(app)
 
 
 def test_a_default_queue_of_another_name_is_kept(app: Celery) -> None:
@@ -126,7 +127,6 @@ def test_the_settings_name_the_queues_and_the_periods(app: Celery, configure: Co
 
 def test_where_the_default_queue_is_of_quorum_type_ours_are_too(app: Celery) -> None:
     """RabbitMQ delays messages on their way to such a queue through a topic exchange only, and by whole seconds."""
-    assert not queues.delays_in_whole_seconds(app)
     app.conf.task_default_queue_type = "quorum"
     queues.configure(app)
     live = app.amqp.queues[LIVE]

@@ -119,7 +119,9 @@ def test_a_throttle_that_cannot_be_asked(configure: Configure, throttle: str, co
 
 
 @pytest.mark.parametrize(
-    ("number", "mistake", "consequence", "fix"), MISTAKES, ids=[f"{m[0]} {m[1]}" for m in MISTAKES]
+    ("number", "mistake", "consequence", "fix"),
+    MISTAKES,
+    ids=[f"{m[0]} {' '.join(m[1])} {n}" for n, m in enumerate(MISTAKES)],
 )
 def test_a_mistake_in_the_settings(
     configure: Configure, settings: Any, number: str, mistake: dict[str, Any], consequence: str, fix: str

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
-from celery.signals import task_received
+from celery.signals import setup_logging, task_received
 
 from tests import broker
 from tests.waiting import until
@@ -49,8 +49,14 @@ def working(app: Celery, queue: str) -> Iterator[Worker]:
     """A worker on one queue."""
     worker = Worker(app, queue)
     task_received.connect(worker.received)
+    setup_logging.connect(_as_it_is)  # or Celery would set the root logger's level, for every later test
     try:
         with start_worker(app, pool="solo", perform_ping_check=False, queues=[queue], loglevel="ERROR"):
             yield worker
     finally:
         task_received.disconnect(worker.received)
+        setup_logging.disconnect(_as_it_is)
+
+
+def _as_it_is(**_: Any) -> None:
+    """Logging is the tests' own matter."""
