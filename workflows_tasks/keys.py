@@ -121,9 +121,16 @@ def given(field: Any, value: Any, name: str, attribute: str | None = None) -> An
     if value is None:
         return None
     try:
-        return database_value(field, value)
+        prepared = database_value(field, value)
+        bits = _BITS.get(column_type(field))
+        if bits and isinstance(prepared, int) and not -(2 ** (bits - 1)) <= prepared < 2 ** (bits - 1):
+            raise InvalidArgument(f"{prepared} is out of the column's range.")
     except InvalidArgument as error:
         raise InvalidArgument(f"{name} is {value!r}, no value of {field}.") from error
+    return prepared
+
+
+_BITS: Final = {"smallint": 16, "integer": 32, "bigint": 64}
 
 
 def _key_of(field: Any, instance: Model, name: str, attribute: str | None) -> Any:

@@ -144,11 +144,11 @@ def measure(running: Stage, case: Case, *, scale: float = 1.0, kill_every_s: flo
         PublishedRun.objects.filter(pk__in=workflows[: case.deleted]).delete()
         committed_s = time.monotonic()
         outcome.deleting_s = committed_s - started_s
-        outcome.changes = _waiting_of(workspace)
+        outcome.changes = _logged(workspace)
 
         def is_exact() -> bool:
-            """Nothing of the workspace waits, and the table is exact."""
-            return not _waiting_of(workspace) and not _waiting_of(None)
+            """Nothing of the workspace waits, nor any scope of its shard."""
+            return not _waits(workspace)
 
         until(is_exact, within_s=GIVEN_UP_AFTER_S)
         outcome.exact_s = time.monotonic() - committed_s
@@ -282,16 +282,30 @@ def _killing(running: Stage, every_s: float | None, outcome: Outcome) -> Iterato
         thread.join()
 
 
-def _waiting_of(workspace: int | None) -> int:
-    """Changes of a workspace in the log; of None, those that name no workspace."""
+def _logged(workspace: int) -> int:
+    """Changes of a workspace in the log."""
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM workflows_tasks_change WHERE workspace IS NOT DISTINCT FROM %s",
-            [None if workspace is None else str(workspace)],
-        )
+        cursor.execute("SELECT count(*) FROM workflows_tasks_change WHERE workspace = %s", [str(workspace)])
         return int(cursor.fetchone()[0])
+
+
+def _waits(workspace: int) -> bool:
+    """Whether the log has a change of a workspace, or a scope of its shard. By index: it is asked all the time."""
+    from django.db import connection
+
+    from workflows_tasks import conf
+    from workflows_tasks.keys import shard_of
+
+    shard = shard_of(str(workspace), conf.settings().shards)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM workflows_tasks_change WHERE shard = %s AND workspace = %s)"
+            " OR EXISTS (SELECT FROM workflows_tasks_change WHERE shard = %s AND workspace IS NULL)",
+            [shard, str(workspace), shard],
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def _counters() -> dict[str, float]:

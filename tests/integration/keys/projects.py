@@ -58,7 +58,7 @@ def make(shape: Shape, directory: Path, name: str) -> None:
     address: dict[str, Any] = {"host": url.hostname, "port": url.port, "user": url.username}
     with psycopg.connect(**address, dbname=url.path[1:], autocommit=True) as administrator:
         administrator.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        administrator.execute(f'CREATE DATABASE "{name}"')
+        administrator.execute(f'CREATE DATABASE "{name}" {shape.database}')
     with psycopg.connect(**address, dbname=name, autocommit=True) as administrator:
         for statement in (*shape.prepare, *shape.session):
             administrator.execute(statement.replace("@", f'"{name}"'))

@@ -93,6 +93,9 @@ KEYS: Final[Mapping[str, Key]] = {
     "bigint": Key("models.BigIntegerField({})", lambda n: n * 10**17 - 3),
     "smallint": Key("models.SmallIntegerField({})", lambda n: n - 3),
     "text": Key("models.CharField(max_length=60{})", lambda n: f"{TEXTS[n % len(TEXTS)]}{n // len(TEXTS) or ''}"),
+    "text by its bytes": Key(
+        "models.CharField(max_length=60, db_collation='C'{})", lambda n: "BCDabcéÉzZ"[n % 10] * (1 + n // 10)
+    ),
     "unbounded text": Key("models.TextField({})", lambda n: f"{TEXTS[-n % len(TEXTS)]}{n}"),
     "email": Key("models.EmailField({})", lambda n: f"Ann.O'Neil+{n}@Example.org"),
     "uuid": Key("models.UUIDField({})", lambda n: UUID(int=(n * 2**125 + n) % 2**128)),
@@ -139,6 +142,8 @@ class Shape:
     """The run's key, a UUID, is the database's default."""
     table: str = "{}"
     """Of ``db_table``; ``{}`` is the model's name."""
+    database: str = ""
+    """Options of ``CREATE DATABASE``."""
     prepare: tuple[str, ...] = ()
     """Statements before anything is migrated."""
     session: tuple[str, ...] = ()
@@ -160,7 +165,7 @@ class Shape:
 
 def at_random(chance: random.Random) -> Shape:
     """Any shape there is."""
-    types = list(KEYS)
+    types = sorted(KEYS)
     return Shape(
         run=chance.choice([each for each in types if each != "inet"]), workspace=chance.choice(types),
         workflow=chance.choice(types), user=chance.choice(types), user_is_foreign=chance.random() < 0.5,

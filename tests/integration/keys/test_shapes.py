@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from demo.servers import PostgreSQL
 from tests.integration.keys.shapes import Shape, at_random
 from tests.integration.keys.trials import Trial, trials
 
@@ -66,3 +70,43 @@ def test_a_shape_at_random(trial: Trial, seed: int) -> None:
     shape = at_random(random.Random(seed))
     failed = trial(shape, seed)
     assert not failed, f"{shape}\n{failed}"
+
+
+@pytest.fixture(scope="module")
+def system_trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    """On the system's own PostgreSQL, which has ICU and extensions; the wheel's has not."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        assert not os.environ.get("CI"), "no PostgreSQL of the system's"
+        pytest.skip("no PostgreSQL of the system's: apt-get install postgresql")
+    directory = tmp_path_factory.mktemp("system")
+    for parent in (directory, *directory.parents):  # as root PostgreSQL runs as somebody else
+        if str(parent).startswith(tempfile.gettempdir() + "/"):
+            parent.chmod(0o755)
+    server = PostgreSQL(directory / "postgresql", bin_directory=str(programs[0]))
+    server.start()
+    try:
+        with trials(directory, server.url) as trial:
+            yield trial
+    finally:
+        server.stop()
+
+
+ICU = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+"""Its order has a B? b C c D, where the order of bytes has B C D a b c."""
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(
+            workspace="text by its bytes", run="text by its bytes", workflow="text", user="text", database=ICU, hops=1
+        ),
+        Shape(workspace="text", run="text", user="text by its bytes", database=ICU, filter="of the workspace"),
+    ],
+    ids=["columns by bytes in a database by language", "columns by language"],
+)
+def test_an_order_of_text_that_the_database_has_not(system_trial: Trial, shape: Shape) -> None:
+    """Ties are decided, and ranges cut, by the column's own order."""
+    failed = system_trial(shape, 5)
+    assert not failed, failed

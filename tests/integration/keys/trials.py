@@ -20,9 +20,10 @@ Trial = Callable[[Shape, int], str]
 
 
 @contextmanager
-def trials(directory: Path) -> Iterator[Trial]:
-    """Its databases are of the server in ``DATABASE_URL``."""
+def trials(directory: Path, url: str = "") -> Iterator[Trial]:
+    """Its databases are of this server, or of the one in ``DATABASE_URL``."""
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    environment["DATABASE_URL"] = url or environment["DATABASE_URL"]
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tests.integration.keys.projects"],
         cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
