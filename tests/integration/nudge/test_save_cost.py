@@ -54,7 +54,7 @@ def test_a_deferred_column_is_not_loaded_to_nudge(live: Host, run: Any, taken: T
         partial.save(update_fields=[relevant])
     assert not any(query["sql"].startswith("SELECT") for query in captured)
     assert taken() == []
-    assert pending() == 1
+    assert pending()
 
 
 @pytest.mark.host_independent
