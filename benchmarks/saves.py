@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.models.signals import post_save
 
 from benchmarks import peers
@@ -42,8 +42,11 @@ class Way:
 
     def __init__(self, *receivers: Any, ours: bool = False, before: Callable[[], None] = lambda: None) -> None:
         self.before = before
-        self._ours = ours
         self._receivers = list(post_save.receivers) if ours else []
+        # A session of its own: one that turns triggers on and off plans all its statements anew each time.
+        self._connection = connection.copy()
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"SET session_replication_role = {'origin' if ours else 'replica'}")
         with self._listening():
             for each in receivers:
                 post_save.connect(each, sender=SavedRun, weak=False)
@@ -51,10 +54,10 @@ class Way:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """For as long as the context lasts, alone."""
-        execute(f"SET session_replication_role = {'origin' if self._ours else 'replica'}")
+        was, connections["default"] = connections["default"], self._connection
         with self._listening():
             yield
-        execute("SET session_replication_role = origin")
+        connections["default"] = was
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tests.concurrency.given import Given, without_foreign_keys
+from tests.concurrency.given import Given, ways_to_go, without_foreign_keys
 from tests.concurrency.stepping import Actor, open_transaction
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
@@ -187,3 +187,22 @@ def test_a_scope_waits_for_nobody(given: Given, monkeypatch: pytest.MonkeyPatch)
     assert scopes_waiting()
     flushing.finish()
     given.settle()
+
+
+@has_hops
+@pytest.mark.parametrize("going", ["deleted", "hidden", "moved"])
+def test_the_newest_of_a_scope_goes_before_its_own_change_is_flushed(given: Given, going: str) -> None:
+    """The next newest of the scope's runs is then the newest of its key, and no other change names it."""
+    next_newest = given.run(2)
+    newest = same_version(given, next_newest, 5, given.workspace)
+    given.settle()
+    workflow = given.host.make_workflow()
+    given.lead_to(next_newest, workflow)
+    flushing = given.flush("scope taken", "about to begin")
+    assert flushing.is_paused
+    flushing.go_on()  # the scope is resolved and forgotten
+    assert flushing.is_paused
+    newest.refresh_from_db()
+    ways_to_go(given)[going][0](newest)
+    flushing.finish()
+    assert next_newest.pk in {row.run for row in given.settle()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -55,10 +56,11 @@ PROCESS_GAUGES: Final[Mapping[str, str]] = {
 }
 
 
-def observe(counters: dict[str, float], histogram: str, value_s: float) -> None:
-    """Add a value to a histogram."""
-    bucket = bisect_left(BUCKETS_S, value_s)
-    for name, increment in ((f"{histogram}:{bucket}", 1), (f"{histogram}:sum", value_s)):
+def observe(counters: dict[str, float], histogram: str, *values_s: float) -> None:
+    """Add values to a histogram."""
+    buckets = Counter(bisect_left(BUCKETS_S, value_s) for value_s in values_s)
+    increments: dict[str, float] = {f"{histogram}:{bucket}": count for bucket, count in buckets.items()}
+    for name, increment in {**increments, f"{histogram}:sum": sum(values_s)}.items():
         counters[name] = counters.get(name, 0) + increment
 
 

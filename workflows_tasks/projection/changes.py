@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from workflows_tasks import conf
 from workflows_tasks.host import host
 from workflows_tasks.keys import shard_sql, text_of
-from workflows_tasks.projection.sql import Sql, compose, execute, join, rows, value
+from workflows_tasks.projection.sql import Sql, compose, execute, join, keys, rows, value
 
 MOST_TAKEN: Final = 20_000
 """Changes of runs in one slice."""
@@ -113,7 +113,11 @@ def take_runs(shard: int) -> list[Change]:
         shard=shard, takeable=TAKEABLE,
         most=MOST_TAKEN, of_workspace=MOST_OF_WORKSPACE,
     )  # fmt: skip
-    return [Change(*row) for row in rows(statement)]
+    # Or the planner, whose statistics are from before a flood, reads all of it to take the oldest.
+    execute(Sql("SET LOCAL enable_bitmapscan = off"))
+    taken = [Change(*row) for row in rows(statement)]
+    execute(Sql("SET LOCAL enable_bitmapscan = on"))
+    return taken
 
 
 def take_scope(shard: int) -> Scope | None:
@@ -142,7 +146,7 @@ def forget(ids: Sequence[str]) -> int:
     """Delete exactly these changes. Never "all up to": a change that committed meanwhile was not taken."""
     if not ids:
         return 0
-    return execute(compose("DELETE FROM {log} WHERE id = ANY({ids})", ids=Sql("%s::uuid[]", (list(ids),))))
+    return execute(compose("DELETE FROM {log} WHERE id = ANY({ids})", ids=keys(ids, "uuid")))
 
 
 def quarantine(ids: Sequence[str], error: str) -> None:

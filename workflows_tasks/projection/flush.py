@@ -92,10 +92,11 @@ class _Slice:
         self.done = len(forgotten)
         for name, count in {**counts, "slices": 1, "changes": len(forgotten)}.items():
             self.counters[name] = self.counters.get(name, 0) + count
-        for each in taken:
-            for change, age_s in zip(each.ids, each.ages_s, strict=True):
-                if change in forgotten:
-                    telemetry.observe(self.counters, "commit_to_visible", max(age_s + took_s, 0.0))
+        ages_s = [
+            max(age_s + took_s, 0.0)
+            for each in taken for change, age_s in zip(each.ids, each.ages_s, strict=True) if change in forgotten
+        ]  # fmt: skip
+        telemetry.observe(self.counters, "commit_to_visible", *ages_s)
         telemetry.observe(self.counters, "slice_seconds", took_s)
         due_at = Now() + timedelta(seconds=nudge.delay_s(self.done))
         _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None, due_at=due_at)

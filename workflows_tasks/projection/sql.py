@@ -68,8 +68,9 @@ def value(given: Any, kind: str = "text") -> Sql:
 
 
 def keys(given: Sequence[str], kind: str) -> Sql:
-    """Keys given as text, as an array of their type."""
-    return Sql(f"%s::text[]::{kind}[]", (list(given),))
+    """Keys given as text, as an array of their type. Composed here: a driver takes ten times as long for thousands."""
+    elements = ('"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in given)
+    return Sql(f"%s::text[]::{kind}[]", ("{" + ",".join(elements) + "}",))
 
 
 def rows(statement: Sql) -> list[Any]:
