@@ -1,12 +1,10 @@
 """What a scope stands for: it is resolved into changes of the runs that matter, or split if it names too many.
 
-A scope is forgotten in the transaction that puts other changes in its place. Those name
+Resolving one takes one transaction: rows advance to the newest of the scope's runs, the runs of those rows that the
+scope names and that are not true are logged as changes, and the scope is forgotten.
 
-- the run of each row that the scope names and that is not true, and
-- the newest run of each key among the scope's runs, where it is newer than the row.
-
-No more is needed. A row that is true and at least as new as all of the scope's runs needs nothing. If it stops being
-true later, that is another change, and a recompute looks at all runs of the key.
+Rows must advance here, and not by a change of the newest run: if that run went before its change is flushed, no row
+would name it, and nobody would look for the next newest.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import Final
 from workflows_tasks.capture.triggers import EVERY_RUN, tables
 from workflows_tasks.host import host
 from workflows_tasks.keys import text_of
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import changes, writer
 from workflows_tasks.projection.changes import Scope
 from workflows_tasks.projection.sql import (
     Sql,
@@ -62,7 +60,8 @@ def resolve(shard: int, scope: Scope) -> int:
         if len(scope.keys) > 1:
             return resolve(shard, scope.first(len(scope.keys) // 2))
         return split(shard, scope, MOST_RUNS)
-    changes.log_selected(join(" UNION ALL ", [_untrue_rows(shard, scope), _newer_runs(shard, scope)]))
+    writer.advance(_newest(shard, scope))
+    changes.log_selected(_untrue_rows(shard, scope))
     changes.forget(scope.ids)
     return 0
 
@@ -203,19 +202,14 @@ def _untrue_rows(shard: int, scope: Scope) -> Sql:
     )  # fmt: skip
 
 
-def _newer_runs(shard: int, scope: Scope) -> Sql:
+def _newest(shard: int, scope: Scope) -> Sql:
+    """``newest``: for each key, the newest of the scope's runs that count."""
     where = _in_workspace("live.workspace", shard, scope)
     if _of_workspace(scope):
         where = where + " AND " + _in_range("live.run", scope)
     else:
         where = where + " AND live.run IN (SELECT matched.run FROM " + _matched(shard, scope) + ")"
-    return compose(
-        """SELECT newest.workspace, newest.run FROM {newest}
-        LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
-                                     = (newest.workspace, newest.uid, newest.workflow)
-        WHERE stored.id IS NULL OR (newest.used_at, newest.run) > (stored.last_used_at, stored.last_run_id)""",
-        newest=newest_per_key(fragments().live, where),
-    )  # fmt: skip
+    return newest_per_key(fragments().live, where)
 
 
 def _next_workspaces(shard: int, scope: Scope) -> list[Scope]:

@@ -180,14 +180,26 @@ def fill(among: Range, since: object = None) -> int:
     """
     newest = newest_per_key(fragments().history, in_history(among, since))
     # Only the range's own rows: while the table fills up nothing is known of it, and the planner would read all of it.
+    return advance(newest, compose("SELECT * FROM {table} AS stored WHERE {of_range}",
+                                   of_range=among.where("stored.workspace_id")))  # fmt: skip
+
+
+def advance(newest: Sql, present: Sql | None = None) -> int:
+    """Advance rows to the newest runs of their keys, by one statement, in key order; returns rows written.
+
+    Args:
+        newest: as ``newest_per_key`` makes it.
+        present: query of the rows that it can concern; all by default.
+    """
     source = compose(
         """SELECT newest.workspace, newest.uid, newest.workflow, newest.used_at, newest.run
-        FROM {newest} LEFT JOIN (SELECT * FROM {table} AS stored WHERE {of_range}) AS present
+        FROM {newest} LEFT JOIN ({present}) AS present
           ON (present.workspace_id, present.uid, present.published_run_id)
            = (newest.workspace, newest.uid, newest.workflow)
         WHERE present.id IS NULL OR (newest.used_at, newest.run) > (present.last_used_at, present.last_run_id)
         ORDER BY newest.workspace, newest.uid, newest.workflow""",
-        newest=newest, of_range=among.where("stored.workspace_id"),
-    )  # fmt: skip
+        newest=newest,
+        present=compose("SELECT * FROM {table} AS stored") if present is None else present,
+    )
     ((written,),) = rows(_counted(_upsert(source)))
     return int(written)
