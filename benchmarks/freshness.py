@@ -124,7 +124,7 @@ def _by_django(run: SavedRun) -> datetime:
 
 
 def _by_sql(run: SavedRun) -> datetime:
-    if run.pk is None:
+    if run._state.adding:
         return _by_django(run)
     ((used_at,),) = execute("UPDATE bots_savedrun SET updated_at = now() WHERE id = %s RETURNING updated_at", [run.pk])
     return used_at  # type: ignore[no-any-return]

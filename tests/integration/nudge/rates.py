@@ -36,12 +36,11 @@ def _table(seconds: float) -> None:
     from django.test.utils import setup_databases, teardown_databases
 
     import celeryconfig
-    from tests import broker, hosts
+    from tests import hosts
     from tests.integration.nudge.model import Model
     from tests.integration.nudge.savers import Plan, measured
-    from tests.integration.nudge.test_messages import runs_by_shard
+    from tests.integration.nudge.test_messages import quieten, runs_by_shard
     from tests.integration.nudge.worker import working
-    from tests.oracle import flush_all
 
     made = setup_databases(verbosity=0, interactive=False, serialized_aliases=[])
     celeryconfig.app.set_current()
@@ -52,8 +51,7 @@ def _table(seconds: float) -> None:
             settings.RECENT_WORKFLOWS = {**settings.RECENT_WORKFLOWS, "KEY_PREFIX": name, "QUEUE": name}
             _forget()
             runs = runs_by_shard(hosts.current())
-            flush_all()
-            broker.take_all(celeryconfig.app, name)
+            quieten(celeryconfig.app, name)
             plan = Plan({str(runs[n].pk): rate / processes for n in range(shards)}, processes, seconds)
             with working(celeryconfig.app, name) as worker:
                 found = measured(plan, name, worker)
