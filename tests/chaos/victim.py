@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from demo.servers import die_with_parent
 from tests.commands import ROOT
 
 NEVER: Final = -1
@@ -52,6 +53,7 @@ def _answer(answer: dict[str, Any]) -> None:
 
 def _carry_out(order: dict[str, Any]) -> None:
     """Act, and tell the statements that there were."""
+    die_with_parent()  # also while it stands still
     from django.db import DatabaseError, InterfaceError, connection
 
     status = 0

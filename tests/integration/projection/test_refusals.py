@@ -9,7 +9,7 @@ from django.db import DatabaseError
 
 from tests.hosts.adapter import Host
 from tests.integration.projection.neighbours import Neighbours, assert_exact_but_for
-from tests.integration.projection.refusing import WAYS, Refuse, by_filter, by_trigger
+from tests.integration.projection.refusing import WAYS, Refuse, by_filter, by_index, by_trigger
 from tests.oracle import assert_exact, flush_all
 from tests.sessions import execute, query
 from workflows_tasks import history
@@ -52,7 +52,15 @@ def busy_shard(near: Neighbours) -> Any:
     return bad
 
 
-@pytest.mark.parametrize("refuse", WAYS)
+UNCERTAIN = pytest.mark.xfail(
+    strict=False, reason="a change whose row names the refused run may be refused with it, depending on the plan"
+)
+"""A filter that raises for one run raises wherever that run is read, also as the run of another change's row."""
+
+WAYS_OF_ONE = [by_trigger, by_index, pytest.param(by_filter, marks=UNCERTAIN)]
+
+
+@pytest.mark.parametrize("refuse", WAYS_OF_ONE)
 def test_one_change_in_a_slice(live: Host, near: Neighbours, refuse: Refuse) -> None:
     bad = busy_shard(near)
     with refuse(bad):
@@ -68,7 +76,7 @@ def test_one_change_in_a_slice(live: Host, near: Neighbours, refuse: Refuse) -> 
     assert in_log() == 0
 
 
-@pytest.mark.parametrize("refuse", WAYS)
+@pytest.mark.parametrize("refuse", WAYS_OF_ONE)
 def test_one_run_of_a_scope(live: Host, near: Neighbours, refuse: Refuse) -> None:
     """A scope names many runs; a filter that raises for one of them must not keep it for ever."""
     bad = busy_shard(near)
