@@ -34,6 +34,16 @@ PATIENT = {"SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0}
 AS_SHIPPED = {f.name.upper(): f.default for f in dataclasses.fields(conf.Settings) if f.name.upper() in PATIENT}
 
 
+OF_THE_DEMO = {"browser", "demo", "docs"}
+"""Folders of tests that import the demo's models, which are installed with the first host only."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Another host cannot even import them."""
+    here = OF_THE_DEMO.intersection(collection_path.relative_to(Path(__file__).parent).parts)
+    return True if here and hosts.current().name != hosts.NAMES[0] else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what this host does not allow, and what needs to run against one host only. Files that may take longest
     begin first, or all processes would wait for the one that has the last of them."""
