@@ -110,8 +110,10 @@ def _one(what: str, case: Case, scale: float, *, with_kills: bool) -> int:
         directory = stack.enter_context(scratch.directory())
         running = stack.enter_context(stage(directory))
         stack.callback(refuse_interruption)
-        outcome = measure(running, case, scale=scale, kill_every_s=3.0 if with_kills else None)
-        _save_logs(running, what)
+        try:
+            outcome = measure(running, case, scale=scale, kill_every_s=3.0 if with_kills else None)
+        finally:
+            _save_logs(running, what)
     missed = outcome.misses(with_kills=with_kills)
     click.echo(f"{what}: {outcome}")
     for each in missed:
@@ -120,6 +122,7 @@ def _one(what: str, case: Case, scale: float, *, with_kills: bool) -> int:
 
 
 def _save_logs(running: Stage, what: str) -> None:
+    """For whoever wants to know more: in the directory that ``KEEP_LOGS`` names."""
     if kept := os.environ.get("KEEP_LOGS"):
         Path(kept, f"{what.replace(' ', '_')}.log").write_text(running.logs())
 
@@ -138,7 +141,8 @@ def measure(running: Stage, case: Case, *, scale: float = 1.0, kill_every_s: flo
     neighbour = _same_shard_as(workspace)
     outcome = Outcome()
     before = _counters()
-    with _saving(neighbour, outcome), _killing(running, kill_every_s, outcome):
+    killer = _Killer(running, kill_every_s, outcome)
+    with _saving(neighbour, outcome):
         until(lambda: len(outcome.visible_s) >= 2, within_s=30)
         started_s = time.monotonic()
         PublishedRun.objects.filter(pk__in=workflows[: case.deleted]).delete()
@@ -148,6 +152,7 @@ def measure(running: Stage, case: Case, *, scale: float = 1.0, kill_every_s: flo
 
         def is_exact() -> bool:
             """Nothing of the workspace waits, nor any scope of its shard."""
+            killer.tick()
             return not _waits(workspace)
 
         until(is_exact, within_s=GIVEN_UP_AFTER_S)
@@ -249,37 +254,35 @@ def _saving(workspace: Any, outcome: Outcome) -> Iterator[None]:
 
 
 def _seconds_until_visible(workspace: Any) -> float:
-    from demo.bots.models import PublishedRun, PublishedRunVersion, SavedRun
+    from demo.bots.models import PublishedRunVersion, SavedRun
     from workflows_tasks.models import WorkspaceRecentWorkflow
 
-    version = PublishedRunVersion.objects.create(published_run=PublishedRun.objects.create(title="Another"))
+    version = PublishedRunVersion.objects.order_by("pk").last()  # of the small workspaces
     run = SavedRun.objects.create(workspace=workspace, uid="somebody", parent_version=version)
     committed_s = time.monotonic()
     until(WorkspaceRecentWorkflow.objects.filter(workspace=workspace, last_run=run).exists, within_s=GIVEN_UP_AFTER_S)
     return time.monotonic() - committed_s
 
 
-@contextmanager
-def _killing(running: Stage, every_s: float | None, outcome: Outcome) -> Iterator[None]:
-    """Kill the whole worker every so often, and start it again, as a supervisor does."""
-    if every_s is None:
-        yield
-        return
-    ended = Event()
+class _Killer:
+    """Kills the whole worker every so often, and starts it again, as a supervisor does.
 
-    def kill() -> None:
-        while not ended.wait(every_s):
-            running.workers[0].kill(signal.SIGKILL)
-            outcome.kills += 1
-            running.replace_the_ended()
+    Call ``tick`` often, always in one thread: a process dies with the thread that started it.
+    """
 
-    thread = Thread(target=kill)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    def __init__(self, running: Stage, every_s: float | None, outcome: Outcome) -> None:
+        self._running, self._every_s, self._outcome = running, every_s, outcome
+        self._next_s = 0.0
+
+    def tick(self) -> None:
+        now_s = time.monotonic()
+        if self._every_s is None or now_s < self._next_s:
+            return
+        if self._next_s:  # the first time is soon, for it may be over in three seconds
+            self._running.workers[0].kill(signal.SIGKILL)
+            self._outcome.kills += 1
+            self._running.replace_the_ended()
+        self._next_s = now_s + (self._every_s if self._next_s else 1.0)
 
 
 def _logged(workspace: int) -> int:
