@@ -48,7 +48,7 @@ def coverage(workspace: Any) -> Coverage:
 def open_sql(workspace: str) -> Sql:
     """Condition: a chunk explains that table and runs differ in a workspace. ``history.open_chunks`` takes it.
 
-    The chunk is open: what it wrote may be untrue until it is looked over. Or its runs are not filled, by whichever
+    The chunk is open: what it wrote may not be true until it is looked over. Or its runs are not filled, by whichever
     backfill, and no other backfill of as much history is done there.
 
     Args:

@@ -162,7 +162,7 @@ def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
 def _look_over(chunk: Chunk) -> None:
     """All rows of what was filled, not only those that this worker wrote: another may have died before it looked."""
     filled = ranges.filled(chunk)
-    changes = history.log_untrue(filled) if filled is not None else 0
+    changes = history.recheck_filled(filled) if filled is not None else 0
     if changes:
         log.looked_over(chunk, changes=changes)
     saved(chunk, is_open=False)

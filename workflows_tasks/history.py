@@ -1,7 +1,7 @@
 """The one door for whoever fills history: the app ``backfill``, and a host's own scripts.
 
 A fill advances rows from the runs that were there before the triggers. It takes no lock. So it looks over its range
-in a later transaction (``log_untrue``): a run may have gone between its snapshot and its commit.
+in a later transaction (``recheck_filled``): a run may have gone between its snapshot and its commit.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from workflows_tasks.projection.sql import (
     in_history,
     join,
     keys,
+    not_true,
     quoted,
     rows,
-    untrue,
     value,
 )
 from workflows_tasks.projection.transactions import (
@@ -53,9 +53,9 @@ from workflows_tasks.projection.transactions import (
 __all__ = [
     "DRIFT", "EVERYWHERE", "STATEMENT_TIMEOUT", "Difference", "Host", "Part", "Range", "Sql", "brief",
     "capture_problems", "column_type", "compare", "compose", "database", "estimated_runs", "execute", "fill",
-    "fragments", "host", "in_history", "is_refusal", "join", "keys", "limits", "log_untrue", "oldest_change_s",
-    "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed", "repair", "repair_now", "rows",
-    "runs_of", "snapshot", "sqlstate", "text_of", "untrue", "value", "workspace_text",
+    "fragments", "host", "in_history", "is_refusal", "join", "keys", "limits", "not_true", "oldest_change_s",
+    "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed", "recheck_filled", "repair",
+    "repair_now", "rows", "runs_of", "snapshot", "sqlstate", "text_of", "value", "workspace_text",
 ]  # fmt: skip
 
 
@@ -94,18 +94,18 @@ def fill(
     return written
 
 
-def log_untrue(among: Range) -> int:
+def recheck_filled(among: Range) -> int:
     """Log the runs of those rows of a range that are not true any more, in the caller's transaction; returns how many.
 
     All rows of the range, not only those that a fill wrote: a fill that was killed after its commit left others.
     """
     # The range is named for the runs too, so that the planner may read them in one go.
-    where = untrue(among.where("live.workspace", "live.run"))
+    where = not_true(among.where("live.workspace", "live.run"))
     return changes.log_selected(
         compose(
-            "SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored WHERE {range} AND {untrue}",
+            "SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored WHERE {range} AND {not_true}",
             range=among.where("stored.workspace_id", "stored.last_run_id"),
-            untrue=where,
+            not_true=where,
         )
     )
 

@@ -13,7 +13,7 @@ from workflows_tasks import conf, keys
 from workflows_tasks.errors import GrainNotStored, InvalidArgument
 from workflows_tasks.host import host
 from workflows_tasks.models import WORKSPACE_GRAIN, WorkspaceRecentWorkflow
-from workflows_tasks.projection.sql import OF_ROW, Sql, compose, fragments, shard_of_workspace, untrue
+from workflows_tasks.projection.sql import OF_ROW, Sql, compose, fragments, not_true, shard_of_workspace
 
 
 @overload
@@ -168,7 +168,7 @@ def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]
             ) AS newest
             WHERE {of_page} AND stored.day >= coalesce(
                     (SELECT day FROM page ORDER BY {order} OFFSET {last} LIMIT 1), '-infinity')
-              AND {untrue}
+              AND {not_true}
         ), pending AS (
             SELECT null::bigint AS id, live.workflow, live.used_at, live.run FROM {live}
             WHERE live.workspace = {workspace} AND {of_user} AND live.run IN (
@@ -190,7 +190,7 @@ def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]
         ORDER BY used_at DESC, run DESC LIMIT {limit}
         """,
         of_row=OF_ROW, of_page=of_page, limit=limit, workspace=of_workspace,
-        of_user=of_user, order=_ORDER, last=limit - 1, untrue=untrue(),
+        of_user=of_user, order=_ORDER, last=limit - 1, not_true=not_true(),
         shard=shard_of_workspace(of_workspace),
         workspace_text=Sql(keys.text_of(of_workspace.text), of_workspace.params), uid=_uid_sql(user),
     )  # fmt: skip

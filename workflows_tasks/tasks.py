@@ -1,6 +1,6 @@
 """What Celery runs. Thin: the work is in ``projection``, ``tick`` and ``comparison``.
 
-Arguments are ints, so any serializer that a host accepts will do. No task waits for another, and none sleeps.
+Arguments are ints and bools, so any serializer that a host accepts will do. No task waits for another, and none sleeps.
 """
 
 from __future__ import annotations
@@ -35,20 +35,22 @@ class _Periodic(BaseTask):
 
 
 @shared_task(ignore_result=True, acks_late=True)
-def flush(shard: int, nudge_failures: int = 0) -> None:
+def flush(shard: int, nudge_failures: int = 0, *, gated: bool = False) -> None:
     """Write what waits in one shard, and send the next message. One too many finds nothing, or the shard busy.
 
     Args:
         nudge_failures: failures of the process that sent it, to be counted.
+        gated: see ``nudge.follow``.
     """
     try:
         done = flushing.flush(shard, nudge_failures=nudge_failures)
     except (*flushing.DB_ERRORS, WrongShards):
         return  # told in one line, and shown by health; the tick sends the next message
-    if not done.is_busy:  # whoever holds the shard goes on until it finds nothing
-        nudge.follow(shard, changes=done.changes, more=done.more)
-        if not done.changes and flushing.has_changes(shard):  # committed between the last look and the marker's end
-            nudge.nudge(shard)
+    if done.is_busy and not gated:
+        return  # whoever holds the shard goes on until it finds nothing
+    nudge.follow(shard, changes=done.changes, more=done.more, gated=gated)
+    if not done.changes and flushing.has_changes(shard):  # committed between the last look and the marker's end
+        nudge.nudge(shard)
 
 
 @shared_task(base=_Periodic, ignore_result=True)

@@ -59,7 +59,7 @@ def arm(**_: Any) -> None:
     for owner, function, step, after in (
         (history, "fill", FILLING, False),
         (leases, "commit", COMMITTING, True),
-        (history, "log_untrue", LOOKING, False),
+        (history, "recheck_filled", LOOKING, False),
         (leases, "finish", DONE, True),
     ):
         _arm(owner, function, step, after=after)

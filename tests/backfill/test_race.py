@@ -152,14 +152,14 @@ def test_a_look_that_fails_leaves_the_chunk_open_until_it_succeeds(
     backfill = planned(history.only(history.heavy), chunk_size=400)
     lease = claimed(backfill)
     gone = run_gone_while_it_is_filled(history, lease, 1)
-    real = package.log_untrue
+    real = package.recheck_filled
 
     def failing(among: package.Range) -> int:
         package.execute(package.Sql("SELECT 1 / 0"))
         return real(among)
 
     with monkeypatch.context() as patch:
-        patch.setattr(package, "log_untrue", failing)
+        patch.setattr(package, "recheck_filled", failing)
         leases.fail(lease, "refused")
     (chunk,) = chunks(backfill, kind="fill")
     assert (chunk.status, chunk.is_open) == ("pending", True)

@@ -129,7 +129,7 @@ class Scene:
         among = history.Range(first=self.text, last=self.text)
         history.fill(among)
         with history.read_committed({}):
-            history.log_untrue(among)
+            history.recheck_filled(among)
         flush(self.shard)
 
 

@@ -30,7 +30,6 @@ from tests.waiting import until
 from workflows_tasks import recent_workflows
 from workflows_tasks.models import Installation, Shard, WorkspaceRecentWorkflow
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.tick import tick
 
 LONG_S = 30.0
 """A busy machine takes its time; nothing here is a measurement."""
@@ -103,19 +102,12 @@ def test_a_burst_is_few_messages(celery_setup: CeleryTestSetup, live: Host) -> N
     for _ in range(20):
         for run in runs:
             live.save_again(run)
-    until(_idle_after_a_tick, within_s=30)
     until_exact(live, 40)
     windows = (time.monotonic() - started_s) / 0.5
     messages = len(re.findall(r"Task workflows_tasks\.tasks\.flush\[\S+ received", celery_setup.worker.logs()))
     # A shard's first windows are shorter: it was quiet before.
     assert 0 < messages <= 8 * (windows + 6)
     assert counters()["changes"] >= 20 * len(runs)
-
-
-def _idle_after_a_tick() -> bool:
-    """Nothing waits, where beat looks as it does in an installation: a nudge may be missed."""
-    tick()
-    return is_idle()
 
 
 def whole(worker: CeleryTestWorker) -> None:

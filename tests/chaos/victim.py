@@ -98,7 +98,7 @@ def _fill(workspace: str) -> None:
     among = history.Range(first=workspace, last=workspace)
     history.fill(among, limits=history.limits(**LIMITS_S))
     with history.read_committed(history.limits(**LIMITS_S)):
-        history.log_untrue(among)
+        history.recheck_filled(among)
 
 
 ACTS: Final[dict[str, Callable[..., None]]] = {"flush": _flush, "fill": _fill}

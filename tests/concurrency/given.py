@@ -73,7 +73,7 @@ class Given:
     def close_chunk(self) -> None:
         """What a backfill does when all of a chunk is filled."""
         with history.read_committed({}):
-            history.log_untrue(self.range)
+            history.recheck_filled(self.range)
 
     @property
     def range(self) -> Range:

@@ -250,7 +250,7 @@ def _kinds_apart() -> None:
 
 def _look_over_written_rows() -> None:
     """The look is over the rows that this process's last fill wrote."""
-    real_fill, real_look = history.fill, history.log_untrue
+    real_fill, real_look = history.fill, history.recheck_filled
     written: list[Any] = []
     stored = "SELECT id, last_run_id FROM {table}"
 
@@ -263,11 +263,11 @@ def _look_over_written_rows() -> None:
     def look(among: Range) -> int:
         return real_look(among) if written else 0
 
-    history.fill, history.log_untrue = fill, look
+    history.fill, history.recheck_filled = fill, look
 
 
 def _no_look() -> None:
-    history.log_untrue = lambda _: 0
+    history.recheck_filled = lambda _: 0
 
 
 # Comparing

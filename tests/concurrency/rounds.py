@@ -400,7 +400,7 @@ def _close(key: int) -> None:
     from workflows_tasks import history
 
     with history.read_committed({}):
-        history.log_untrue(history.Range(first=str(key), last=str(key)))
+        history.recheck_filled(history.Range(first=str(key), last=str(key)))
         _set_open(key, is_open=False)
 
 

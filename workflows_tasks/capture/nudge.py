@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -37,6 +37,9 @@ FLUSH: Final = "workflows_tasks.tasks.flush"
 
 GRACE_S: Final = 8.0
 """Seconds past its due time after which a flush counts as lost, and its marker goes."""
+
+WORKER_TIMEOUT_S: Final = 1.0
+"""Seconds a worker waits for Redis. It is patient: a marker that it fails to drop silences savers until a tick."""
 
 CHANGES_A_WINDOW: Final = 5
 """Changes of one flush after which the next follows a whole window later."""
@@ -136,27 +139,30 @@ def nudge(shard: int) -> None:
             if due_in_s is not None:
                 _due_s[shard] = now_s + due_in_s
             elif not send(shard):
-                _drop_marker(shard)
+                _drop_marker(shard, settings.save_timeout_s)
             return
     _due_s[shard] = now_s + 0.9 * settings.flush_window_s
-    send(shard)
+    send(shard, gated=bool(settings.redis_url))
 
 
-def follow(shard: int, *, changes: int, more: bool) -> None:
-    """After a flush that found the shard free: send the next, or end the chain.
+def follow(shard: int, *, changes: int, more: bool = False, gated: bool = False) -> None:
+    """In a worker, after a flush: send the next, or end the chain.
 
     Args:
         changes: how many it flushed.
         more: it ended before the log was empty.
+        gated: the sender asks nobody for most of a window, so a flush must come a window later, whatever this one
+            found. Without Redis that needs no word: every flush that takes a change is followed a window later.
     """
     if _app().conf.task_always_eager:
         return  # "later" would be now, inside the flush that asks for it
-    if not changes:
+    if not changes and not gated:
         _drop_marker(shard)
         return
-    wait_s = 0.0 if more else delay_s(changes)
-    _set_marker(shard, wait_s)
-    if not send(shard, wait_s=wait_s):
+    window_s = conf.settings().flush_window_s
+    wait_s = 0.0 if more else window_s if gated else delay_s(changes)
+    _quietly(lambda redis: redis.set(_marker(shard), 1, px=round((wait_s + GRACE_S) * 1000)))
+    if not send(shard, wait_s=wait_s, gated=gated and more):
         _drop_marker(shard)
 
 
@@ -170,8 +176,8 @@ def delay_s(changes: int) -> float:
     return share * settings.flush_window_s
 
 
-def send(shard: int, *, wait_s: float = 0.0) -> bool:
-    """Send a flush message; False if the broker did not take it. Never raises."""
+def send(shard: int, *, wait_s: float = 0.0, gated: bool = False) -> bool:
+    """Send a flush message; False if the broker did not take it. Never raises. ``gated``: see ``follow``."""
     global _failures
     settings = conf.settings()
     if _broker.is_away:
@@ -181,7 +187,7 @@ def send(shard: int, *, wait_s: float = 0.0) -> bool:
         wait_s = max(1, math.ceil(wait_s))  # a fraction of a second is an error there
     try:
         with _producer() as producer:
-            signature(FLUSH, args=(shard, carried), app=app).apply_async(
+            signature(FLUSH, args=(shard, carried), kwargs={"gated": gated}, app=app).apply_async(
                 countdown=wait_s,
                 queue=settings.queue,
                 producer=producer,
@@ -207,20 +213,16 @@ def _take_marker(shard: int) -> float | None:
     return None if is_ours else max(left_ms / 1000 - GRACE_S, 0.0)
 
 
-def _set_marker(shard: int, due_in_s: float) -> None:
-    _quietly(lambda client: client.set(_marker(shard), 1, px=round((due_in_s + GRACE_S) * 1000)))
+def _drop_marker(shard: int, timeout_s: float = WORKER_TIMEOUT_S) -> None:
+    _quietly(lambda redis: redis.delete(_marker(shard)), timeout_s)
 
 
-def _drop_marker(shard: int) -> None:
-    _quietly(lambda client: client.delete(_marker(shard)))
-
-
-def _quietly(command: Any) -> None:
+def _quietly(command: Callable[[Any], object], timeout_s: float = WORKER_TIMEOUT_S) -> None:
     """A command whose failure costs a message too many or a tick, and nothing else."""
     if not conf.settings().redis_url or _redis.is_away:
         return
     try:
-        command(_client(conf.settings().save_timeout_s))
+        command(_client(timeout_s))
     except Exception as error:
         _redis.failed(error)
     else:
@@ -274,7 +276,7 @@ def answers() -> Iterator[str]:
     """Yield why Redis does not answer. Yields nothing if it answers, or is not configured."""
     if conf.settings().redis_url:
         try:
-            _client(1.0).ping()
+            _client(WORKER_TIMEOUT_S).ping()
         except Exception as error:
             yield telemetry.brief(error)
 

@@ -26,10 +26,10 @@ from workflows_tasks.projection.sql import (
     in_history,
     join,
     newest_per_key,
+    not_true,
     of_grain,
     quoted,
     rows,
-    untrue,
     value,
 )
 from workflows_tasks.projection.transactions import limits, set_locally
@@ -185,9 +185,9 @@ def _expected(among: Range, since: Any, part: tuple[int, int], of_uid: Sql) -> t
     )  # fmt: skip
     return expected, compose(
         """({differs} AND NOT CASE WHEN stored.id IS NULL THEN expected.run IS NULL
-            ELSE NOT ({untrue}) AND (expected.run IS NULL
+            ELSE NOT ({not_true}) AND (expected.run IS NULL
               OR (stored.last_used_at, stored.last_run_id) >= (expected.used_at, expected.run)) END)""",
-        differs=differs, untrue=untrue(),
+        differs=differs, not_true=not_true(),
     )  # fmt: skip
 
 

@@ -228,6 +228,9 @@ def _concerned(shard: int, runs: Sequence[str]) -> Sql:
 
     The keys are those that the runs have now, and those whose row names one of them. A row that is true and new enough
     is left out.
+
+    ``OFFSET 0`` keeps the planner from joining by hash, which would read every run. A filter that raises for one run
+    must not be asked about it here, unless a row names it.
     """
     parts = fragments()
     of_runs = compose(
@@ -251,7 +254,7 @@ def _concerned(shard: int, runs: Sequence[str]) -> Sql:
             LEFT JOIN candidate USING (workspace, uid, workflow)
             LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
                                          = (concerned.workspace, concerned.uid, concerned.workflow)
-            LEFT JOIN {live} ON {of_row}
+            LEFT JOIN LATERAL (SELECT live.* FROM {live} WHERE {of_row} OFFSET 0) AS live ON true
         ), decided AS (
             SELECT workspace, uid, workflow, id, was_used_at, was_run, is_true,
                    CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))

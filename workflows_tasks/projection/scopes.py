@@ -24,8 +24,8 @@ from workflows_tasks.projection.sql import (
     join,
     matching,
     newest_per_key,
+    not_true,
     rows,
-    untrue,
     value,
 )
 
@@ -61,7 +61,7 @@ def resolve(shard: int, scope: Scope) -> int:
             return resolve(shard, scope.first(len(scope.keys) // 2))
         return split(shard, scope, MOST_RUNS)
     writer.advance(_newest(shard, scope))
-    changes.log_selected(_untrue_rows(shard, scope))
+    changes.log_selected(_rows_not_true(shard, scope))
     changes.forget(scope.ids)
     return 0
 
@@ -195,10 +195,10 @@ def _size(shard: int, scope: Scope) -> int:
     return max(int(size) for (size,) in rows(join(" UNION ALL ", sizes)))
 
 
-def _untrue_rows(shard: int, scope: Scope) -> Sql:
+def _rows_not_true(shard: int, scope: Scope) -> Sql:
     return compose(
-        "SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored WHERE {named} AND {untrue}",
-        named=_named(shard, scope), untrue=untrue(),
+        "SELECT stored.workspace_id, stored.last_run_id FROM {table} AS stored WHERE {named} AND {not_true}",
+        named=_named(shard, scope), not_true=not_true(),
     )  # fmt: skip
 
 

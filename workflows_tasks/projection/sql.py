@@ -254,7 +254,7 @@ OF_ROW: Final = """live.run = stored.last_run_id AND live.workspace = stored.wor
 """Condition on ``live`` and ``stored``: the row's run counts, and has the row's key."""
 
 
-def untrue(among: Sql | str = "true") -> Sql:
+def not_true(among: Sql | str = "true") -> Sql:
     """Condition on ``stored``: its run is gone, hidden, of another key, or older than the row says; or its grain is not
     stored any more.
 

@@ -175,7 +175,7 @@ def _given(columns: dict[str, list[str | None]]) -> Sql:
 def fill(among: Range, since: object = None) -> int:
     """Advance the rows of all runs of a range that history counts, by one statement, without a lock; returns rows.
 
-    The caller must look over the range's rows in a later transaction (``history.log_untrue``): a run may be gone
+    The caller must look over the range's rows in a later transaction (``history.recheck_filled``): a run may be gone
     between this statement's snapshot and its commit.
     """
     newest = newest_per_key(fragments().history, in_history(among, since))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -23,16 +22,6 @@ from workflows_tasks.projection.flush import flush
 from workflows_tasks.tick import tick
 
 pytestmark = pytest.mark.host_independent
-
-
-@pytest.fixture
-def deployed(sample: Sample, settings: Any) -> Iterator[Sample]:
-    """As installed; afterwards the settings of before are installed again."""
-    before = dict(settings.RECENT_WORKFLOWS)
-    assert not installation.install()
-    yield sample
-    settings.RECENT_WORKFLOWS = before
-    assert not installation.install()
 
 
 def test_another_number_of_shards(deployed: Sample, configure: Configure) -> None:

@@ -173,7 +173,7 @@ def test_nothing_to_do_takes_no_lock(sample: Sample) -> None:
     assert steps == []
 
 
-def test_a_changed_function_takes_no_lock(sample: Sample, configure: Any) -> None:
+def test_a_changed_function_takes_no_lock(deployed: Sample, configure: Any) -> None:
     """A deploy that changes what is captured replaces functions, beside whoever has locked everything."""
     names = ", ".join(table(model) for model in (resolved().run, resolved().path[0].related_model))
     with session() as other:

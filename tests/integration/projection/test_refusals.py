@@ -9,7 +9,7 @@ from django.db import DatabaseError
 
 from tests.hosts.adapter import Host
 from tests.integration.projection.neighbours import Neighbours, assert_exact_but_for
-from tests.integration.projection.refusing import WAYS, Refuse, by_filter, by_index, by_trigger
+from tests.integration.projection.refusing import WAYS, Refuse, by_filter, by_trigger
 from tests.oracle import assert_exact, flush_all
 from tests.sessions import execute, query
 from workflows_tasks import history
@@ -52,15 +52,7 @@ def busy_shard(near: Neighbours) -> Any:
     return bad
 
 
-UNCERTAIN = pytest.mark.xfail(
-    strict=False, reason="a change whose row names the refused run may be refused with it, depending on the plan"
-)
-"""A filter that raises for one run raises wherever that run is read, also as the run of another change's row."""
-
-WAYS_OF_ONE = [by_trigger, by_index, pytest.param(by_filter, marks=UNCERTAIN)]
-
-
-@pytest.mark.parametrize("refuse", WAYS_OF_ONE)
+@pytest.mark.parametrize("refuse", WAYS)
 def test_one_change_in_a_slice(live: Host, near: Neighbours, refuse: Refuse) -> None:
     bad = busy_shard(near)
     with refuse(bad):
@@ -76,7 +68,24 @@ def test_one_change_in_a_slice(live: Host, near: Neighbours, refuse: Refuse) -> 
     assert in_log() == 0
 
 
-@pytest.mark.parametrize("refuse", WAYS_OF_ONE)
+def test_a_filter_is_asked_about_no_other_run_whatever_the_plan(live: Host, near: Neighbours) -> None:
+    """A hash join would read every run, and each would be refused for the one."""
+    bad = busy_shard(near)
+    flush_all()
+    for workspace in (1, 2):
+        near.run(5, workspace)
+    try:
+        execute("SET enable_nestloop = off")
+        with by_filter(bad):
+            flush_all()
+    finally:
+        execute("RESET enable_nestloop")
+    assert quarantined() == set()
+    assert_exact(live)
+    assert in_log() == 0
+
+
+@pytest.mark.parametrize("refuse", WAYS)
 def test_one_run_of_a_scope(live: Host, near: Neighbours, refuse: Refuse) -> None:
     """A scope names many runs; a filter that raises for one of them must not keep it for ever."""
     bad = busy_shard(near)
