@@ -87,7 +87,7 @@ def _quiet() -> None:
     """No flush is due: no marker in Redis, and this process knows of none."""
     nudge.reset()
     for shard in range(conf.settings().shards):
-        nudge._drop_marker(shard)
+        nudge.unmark(shard)
 
 
 def measure(stage: Stage, figures: Figures, *, saves: int) -> None:

@@ -5,16 +5,17 @@ Arguments are ints and bools, so any serializer that a host accepts will do. No 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from celery import Task, shared_task
 
 from workflows_tasks import conf, queues
 from workflows_tasks import tick as ticking
-from workflows_tasks.capture import nudge
 from workflows_tasks.comparison import audit as auditing
 from workflows_tasks.errors import WrongShards
-from workflows_tasks.projection import flush as flushing
+from workflows_tasks.projection import chain
+from workflows_tasks.projection.flush import DB_ERRORS
 
 if TYPE_CHECKING:  # an older Celery's class takes no parameter
     BaseTask = Task[Any, Any]
@@ -35,22 +36,14 @@ class _Periodic(BaseTask):
 
 
 @shared_task(ignore_result=True, acks_late=True)
-def flush(shard: int, nudge_failures: int = 0, *, gated: bool = False) -> None:
+def flush(shard: int, nudge_failures: int = 0, *, due_us: int | None = None, gated: bool = False) -> None:
     """Write what waits in one shard, and send the next message. One too many finds nothing, or the shard busy.
 
     Args:
-        nudge_failures: failures of the process that sent it, to be counted.
-        gated: see ``nudge.follow``.
+        nudge_failures, due_us, gated: see ``chain.run``.
     """
-    try:
-        done = flushing.flush(shard, nudge_failures=nudge_failures)
-    except (*flushing.DB_ERRORS, WrongShards):
-        return  # told in one line, and shown by health; the tick sends the next message
-    if done.is_busy and not gated:
-        return  # whoever holds the shard goes on until it finds nothing
-    nudge.follow(shard, changes=done.changes, more=done.more, gated=gated)
-    if not done.changes and flushing.has_changes(shard):  # committed between the last look and the marker's end
-        nudge.nudge(shard)
+    with suppress(*DB_ERRORS, WrongShards):  # told in one line, and shown by health; the tick sends the next message
+        chain.run(shard, due_us=due_us, gated=gated, nudge_failures=nudge_failures)
 
 
 @shared_task(base=_Periodic, ignore_result=True)

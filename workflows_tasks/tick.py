@@ -63,10 +63,12 @@ def _send_missing() -> list[int]:
     waiting = [shard.shard for shard in changes.status() if shard.pending]
     if not waiting:
         return []
-    late = Q(due_at__lte=Now() - timedelta(seconds=LATE_S * conf.settings().flush_window_s))
+    late = Now() - timedelta(seconds=LATE_S * conf.settings().flush_window_s)
     shards = Shard.objects.using(host().database).filter(number__in=waiting)
-    coming = set(shards.exclude(due_at=None).exclude(late).values_list("number", flat=True))
-    lost = list(shards.filter(late, failing_since=None).values_list("number", flat=True))
+    at_work = Q(flushed_at__gt=late)  # a long flush, in slices
+    coming = set(shards.exclude(due_at=None).filter(Q(due_at__gt=late) | at_work).values_list("number", flat=True))
+    overdue = shards.filter(due_at__lte=late, failing_since=None).exclude(at_work)
+    lost = list(overdue.values_list("number", flat=True))
     if lost:
         telemetry.messages_lost(lost)
     for shard in lost:

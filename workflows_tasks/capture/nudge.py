@@ -2,7 +2,8 @@
 
 A quiet shard is flushed at once, a busy one once a window, an idle one never. Redis holds one marker a shard. It says
 that a flush message is under way, and its time to live says when that flush is due. A process that knows a flush to be
-due later asks nobody: what it commits until then is in that flush, because a flush never comes early.
+due later asks nobody: what it commits until then is in that flush, because a flush never comes early. While Redis does
+not answer, or is not configured, each process sends a message of its own once a window.
 
 Nothing depends on a nudge. The tick finds every change that has no flush to come.
 """
@@ -40,9 +41,6 @@ GRACE_S: Final = 8.0
 
 WORKER_TIMEOUT_S: Final = 1.0
 """Seconds a worker waits for Redis. It is patient: a marker that it fails to drop silences savers until a tick."""
-
-CHANGES_A_WINDOW: Final = 5
-"""Changes of one flush after which the next follows a whole window later."""
 
 ONE_RETRY: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 """At once, for the pooled connection may be from before a restart of the broker."""
@@ -139,45 +137,24 @@ def nudge(shard: int) -> None:
             if due_in_s is not None:
                 _due_s[shard] = now_s + due_in_s
             elif not send(shard):
-                _drop_marker(shard, settings.save_timeout_s)
+                unmark(shard, settings.save_timeout_s)
             return
     _due_s[shard] = now_s + 0.9 * settings.flush_window_s
-    send(shard, gated=bool(settings.redis_url))
+    send(shard, gated=True)
 
 
-def follow(shard: int, *, changes: int, more: bool = False, gated: bool = False) -> None:
-    """In a worker, after a flush: send the next, or end the chain.
-
-    Args:
-        changes: how many it flushed.
-        more: it ended before the log was empty.
-        gated: the sender asks nobody for most of a window, so a flush must come a window later, whatever this one
-            found. Without Redis that needs no word: every flush that takes a change is followed a window later.
-    """
-    if _app().conf.task_always_eager:
-        return  # "later" would be now, inside the flush that asks for it
-    if not changes and not gated:
-        _drop_marker(shard)
-        return
-    window_s = conf.settings().flush_window_s
-    wait_s = 0.0 if more else window_s if gated else delay_s(changes)
-    _quietly(lambda redis: redis.set(_marker(shard), 1, px=round((wait_s + GRACE_S) * 1000)))
-    if not send(shard, wait_s=wait_s, gated=gated and more):
-        _drop_marker(shard)
+def mark(shard: int, due_in_s: float) -> None:
+    """In a worker: tell savers when the next flush is due."""
+    _quietly(lambda redis: redis.set(_marker(shard), 1, px=round((due_in_s + GRACE_S) * 1000)), WORKER_TIMEOUT_S)
 
 
-def delay_s(changes: int) -> float:
-    """Seconds from a flush that took so many changes to the next one: the fewer, the sooner.
-
-    Without Redis always a whole window, since every process sends messages of its own.
-    """
-    settings = conf.settings()
-    share = min(1.0, changes / CHANGES_A_WINDOW) if settings.redis_url else 1.0
-    return share * settings.flush_window_s
+def unmark(shard: int, timeout_s: float = WORKER_TIMEOUT_S) -> None:
+    """Tell savers that no flush is to come."""
+    _quietly(lambda redis: redis.delete(_marker(shard)), timeout_s)
 
 
-def send(shard: int, *, wait_s: float = 0.0, gated: bool = False) -> bool:
-    """Send a flush message; False if the broker did not take it. Never raises. ``gated``: see ``follow``."""
+def send(shard: int, *, wait_s: float = 0.0, due_us: int | None = None, gated: bool = False) -> bool:
+    """Send a flush message; False if the broker did not take it. Never raises. The task says what it carries."""
     global _failures
     settings = conf.settings()
     if _broker.is_away:
@@ -187,7 +164,7 @@ def send(shard: int, *, wait_s: float = 0.0, gated: bool = False) -> bool:
         wait_s = max(1, math.ceil(wait_s))  # a fraction of a second is an error there
     try:
         with _producer() as producer:
-            signature(FLUSH, args=(shard, carried), kwargs={"gated": gated}, app=app).apply_async(
+            signature(FLUSH, args=(shard, carried), kwargs={"due_us": due_us, "gated": gated}, app=app).apply_async(
                 countdown=wait_s,
                 queue=settings.queue,
                 producer=producer,
@@ -213,11 +190,7 @@ def _take_marker(shard: int) -> float | None:
     return None if is_ours else max(left_ms / 1000 - GRACE_S, 0.0)
 
 
-def _drop_marker(shard: int, timeout_s: float = WORKER_TIMEOUT_S) -> None:
-    _quietly(lambda redis: redis.delete(_marker(shard)), timeout_s)
-
-
-def _quietly(command: Callable[[Any], object], timeout_s: float = WORKER_TIMEOUT_S) -> None:
+def _quietly(command: Callable[[Any], object], timeout_s: float) -> None:
     """A command whose failure costs a message too many or a tick, and nothing else."""
     if not conf.settings().redis_url or _redis.is_away:
         return

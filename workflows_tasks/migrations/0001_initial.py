@@ -81,6 +81,12 @@ class Migration(migrations.Migration):
                     models.DateTimeField(help_text="When the next flush is due; null if none is under way.", null=True),
                 ),
                 (
+                    "awake_until",
+                    models.DateTimeField(
+                        help_text="Until when flushes follow, also ones that find nothing.", null=True
+                    ),
+                ),
+                (
                     "error",
                     models.TextField(
                         default="", help_text="The error that flushes of this shard meet; empty if they do not."

@@ -21,7 +21,6 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.db.models.functions import Coalesce, Now
 
 from workflows_tasks import conf
-from workflows_tasks.capture import nudge
 from workflows_tasks.capture.installation import COMMAND, installation
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.host import host
@@ -98,8 +97,7 @@ class _Slice:
         ]  # fmt: skip
         telemetry.observe(self.counters, "commit_to_visible", *ages_s)
         telemetry.observe(self.counters, "slice_seconds", took_s)
-        due_at = Now() + timedelta(seconds=nudge.delay_s(self.done))
-        _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None, due_at=due_at)
+        _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None)
         if self.was_failing:
             telemetry.flush_recovered(shard=self.shard)
         telemetry.slice_flushed(shard=self.shard, changes=self.done, counts=counts, took_s=took_s)
@@ -130,8 +128,6 @@ def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
     except DB_ERRORS as error:
         _note_failure(shard, error)
         raise
-    if not total.changes and not total.is_busy:
-        _shard(shard).exclude(due_at=None).update(due_at=None)  # no flush follows this one
     return total
 
 

@@ -36,6 +36,13 @@ def taken(alone: str, celery_app_in_process: Celery) -> Taken:
     return lambda: broker.take_all(celery_app_in_process, alone)
 
 
+def perform(*messages: Any) -> None:
+    """Do what flush messages ask for, as a worker does, but at once."""
+    for message in messages:
+        arguments, options, _ = message.payload
+        flush(*arguments, **options)
+
+
 @pytest.fixture
 def marker_ms(alone: str) -> Iterator[Callable[[int], int]]:
     """``marker_ms(shard)``: the marker's time to live; -2 if there is none."""
@@ -57,16 +64,15 @@ def shard(run: Any) -> int:
 
 
 @pytest.fixture
-def quiet(run: Any, shard: int, taken: Taken) -> None:
+def quiet(run: Any, taken: Taken) -> None:
     """Nothing is under way in the run's shard, and this process knows of nothing."""
-    flush(shard)
-    flush(shard)
-    taken()
+    while waiting := taken():
+        perform(*waiting)
     nudge.reset()
 
 
 @pytest.fixture
 def connected(gate: Gate, quiet: None, shard: int) -> Gate:
     """This process has its connection to Redis, whose greeting costs round trips of its own."""
-    nudge._drop_marker(shard)
+    nudge.unmark(shard)
     return gate

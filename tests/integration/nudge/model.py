@@ -1,7 +1,7 @@
 """A model of the nudge, one shard: what the product does is compared with it.
 
-A gate in each process, one marker in Redis whose time to live says when the next flush is due, flushes that send the
-next one. Discrete events; no tick, nothing lost.
+A gate in each process, one marker in Redis whose time to live says when the next flush is due, and one chain of
+flushes: each sends the next, and one that finds another due sends none. Discrete events; no tick, nothing lost.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 WINDOW_S = 1.0
 CHANGES_A_WINDOW = 5
 GRACE_S = 8.0
+PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,23 @@ class Outcome:
 
 
 class Model:
-    """``Model(rate, processes).run(seconds)``."""
+    """``Model(rate, processes).run(seconds)``.
 
-    def __init__(self, rate: float, processes: int, *, has_redis: bool = True, seed: int = 1) -> None:
-        self._rate, self._processes, self._has_redis = rate, processes, has_redis
+    Args:
+        outages: the share of a process's round trips that Redis does not answer. 1: there is no Redis.
+    """
+
+    def __init__(self, rate: float, processes: int, *, outages: float = 0.0, seed: int = 1) -> None:
+        self._rate, self._processes, self._outages = rate, processes, outages
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, tuple[Any, ...]]] = []
         self._order = count()
         self._log: list[float] = []
         self._gates = [0.0] * processes
-        self._due = self._busy_until = 0.0
+        self._away_until = [0.0] * processes
+        self._marker_due = self._busy_until = self._awake_until = 0.0
         self._marker_until = -1.0
+        self._due: float | None = None
         self._messages = self._round_trips = self._saves = 0
 
     def run(self, seconds: float) -> Outcome:
@@ -63,9 +70,9 @@ class Model:
     def _at(self, moment: float, *what: Any) -> None:
         heapq.heappush(self._events, (moment, next(self._order), what))
 
-    def _send(self, now: float, delay_s: float) -> None:
+    def _send(self, now: float, due: float | None = None, *, gated: bool = False) -> None:
         self._messages += 1
-        self._at(now + delay_s + self._random.uniform(0.005, 0.03), "flush")
+        self._at((due or now) + self._random.uniform(0.005, 0.03), "flush", due, gated)
 
     def _commit(self, now: float, process: int) -> None:
         self._saves += 1
@@ -75,35 +82,46 @@ class Model:
     def _nudge(self, now: float, process: int) -> None:
         if now < self._gates[process]:
             return
-        if not self._has_redis:
-            self._gates[process] = now + 0.9 * WINDOW_S
-            self._send(now, 0)
-            return
-        self._round_trips += 1
-        if self._marker_until > now:
-            self._gates[process] = self._due  # what commits until then is in that flush, which never comes early
-            return
-        self._due, self._marker_until = now, now + GRACE_S
-        self._send(now, 0)
+        if now >= self._away_until[process]:
+            self._round_trips += 1
+            if self._random.random() >= self._outages:
+                if self._marker_until > now:
+                    self._gates[process] = self._marker_due  # what commits until then is in that flush
+                else:
+                    self._mark(now, now)
+                    self._send(now)
+                return
+            self._away_until[process] = now + PAUSE_S
+        self._gates[process] = now + 0.9 * WINDOW_S
+        self._send(now, gated=True)
 
-    def _flush(self, now: float) -> None:
+    def _mark(self, now: float, due: float) -> None:
+        self._marker_due, self._marker_until = due, max(due, now) + GRACE_S
+
+    def _flush(self, now: float, token: float | None, gated: bool) -> None:
+        if gated:
+            self._awake_until = now + WINDOW_S
         if now < self._busy_until:  # finds the shard busy
             return
+        another_comes = self._due is not None and self._due > now and self._due != token
         taken = len(self._log)
         self._log.clear()
         self._busy_until = now + self._random.uniform(0.003, 0.03)
-        self._at(self._busy_until, "flushed", taken)
+        self._at(self._busy_until, "flushed", taken, another_comes)
 
-    def _flushed(self, now: float, taken: int) -> None:
-        if taken:
-            share = min(1.0, taken / CHANGES_A_WINDOW) if self._has_redis else 1.0
-            self._due, self._marker_until = now + share * WINDOW_S, now + share * WINDOW_S + GRACE_S
-            self._send(now, share * WINDOW_S)
+    def _flushed(self, now: float, taken: int, another_comes: bool) -> None:
+        if not another_comes:
+            share = min(1.0, taken / CHANGES_A_WINDOW)
+            self._due = now + share * WINDOW_S if taken else self._awake_until if self._awake_until > now else None
+        if self._due is None:
+            self._marker_until = -1.0
+            self._at(now + 0.0005, "again")
             return
-        self._marker_until = -1.0
-        self._at(now + 0.0005, "again")
+        self._mark(now, self._due)
+        if not another_comes:
+            self._send(now, self._due)
 
     def _again(self, now: float) -> None:
         if self._log and self._marker_until <= now:
-            self._due, self._marker_until = now, now + GRACE_S
-            self._send(now, 0)
+            self._mark(now, now)
+            self._send(now)

@@ -50,7 +50,7 @@ def main() -> None:
     runs = SavedRun.objects.defer("state").in_bulk([int(key) for key in rates])
     with nudge._producer() as producer:
         producer.connection.ensure_connection(max_retries=3)
-    nudge._quietly(lambda client: client.ping())
+    nudge._quietly(lambda client: client.ping(), nudge.WORKER_TIMEOUT_S)
     chance = random.Random(seed)
     due = [(chance.expovariate(rate), key) for key, rate in rates.items() if rate]
     heapq.heapify(due)

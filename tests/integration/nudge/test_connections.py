@@ -17,11 +17,12 @@ from demo.servers import Process, Valkey, free_port
 from tests import programs
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
-from tests.integration.nudge.conftest import Taken
+from tests.integration.nudge.conftest import Taken, perform
 from tests.integration.nudge.test_redis_outage import times_logged
 from tests.waiting import until
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import Shard
+from workflows_tasks.projection import chain
 from workflows_tasks.tasks import flush
 
 pytestmark = pytest.mark.host_independent
@@ -41,38 +42,45 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     server.stop()
 
 
-def marker_is_kept(live: Host, run: Any, client: Any, alone: str, shard: int) -> bool:
+def marker_is_kept(live: Host, run: Any, taken: Taken, client: Any, marker: str) -> bool:
     """A save takes the marker; what a flush makes of it is there too; the end of a chain drops it."""
     live.save_again(run)
-    taken = client.exists(f"{alone}:{shard}")
-    flush(shard)
-    kept = client.pttl(f"{alone}:{shard}") > 1_000 * nudge.GRACE_S - 5_000
-    flush(shard)
-    return bool(taken and kept and not client.exists(f"{alone}:{shard}"))
+    is_set = client.exists(marker)
+    perform(*taken())
+    is_kept = client.pttl(marker) > 1_000 * nudge.GRACE_S - 5_000
+    perform(*taken())
+    return bool(is_set and is_kept and not client.exists(marker))
 
 
 @pytest.mark.parametrize("options", ["", "?protocol=2", "?protocol=3", "?protocol=3&decode_responses=True"])
 def test_options_of_the_url(
-    live: Host, run: Any, quiet: None, configure: Configure, alone: str, shard: int, options: str,
+    live: Host, run: Any, taken: Taken, quiet: None, configure: Configure, alone: str, shard: int, options: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     configure(REDIS_URL=os.environ["REDIS_URL"] + options)
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
         client.delete(f"{alone}:{shard}")
-        assert marker_is_kept(live, run, client, alone, shard)
+        assert marker_is_kept(live, run, taken, client, f"{alone}:{shard}")
     assert not times_logged(caplog, "Redis does not")
 
 
 def test_a_unix_socket(
-    live: Host, run: Any, quiet: None, configure: Configure, socket: Path, alone: str, shard: int
+    live: Host, run: Any, taken: Taken, quiet: None, configure: Configure, socket: Path, alone: str, shard: int
 ) -> None:
     configure(REDIS_URL=f"unix://{socket}?db=2&socket_timeout=9")
     with redis.Redis(unix_socket_path=str(socket), db=2) as client:
-        assert marker_is_kept(live, run, client, alone, shard)
+        assert marker_is_kept(live, run, taken, client, f"{alone}:{shard}")
 
 
 def test_a_user_who_may_touch_the_prefix_and_nothing_else(
-    live: Host, run: Any, quiet: None, configure: Configure, alone: str, shard: int, caplog: pytest.LogCaptureFixture
+    live: Host,
+    run: Any,
+    taken: Taken,
+    quiet: None,
+    configure: Configure,
+    alone: str,
+    shard: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The rights that docs/install.md names: keys that start with KEY_PREFIX, and four commands."""
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
@@ -82,7 +90,7 @@ def test_a_user_who_may_touch_the_prefix_and_nothing_else(
         client.delete(f"{alone}:{shard}")
         try:
             configure(REDIS_URL=os.environ["REDIS_URL"].replace("//", f"//{alone}:secret@"))
-            assert marker_is_kept(live, run, client, alone, shard)
+            assert marker_is_kept(live, run, taken, client, f"{alone}:{shard}")
             assert list(nudge.answers()) == []
             client.execute_command("ACL", "SETUSER", alone, "resetkeys", "~elsewhere*")
             live.save_again(run)
@@ -92,14 +100,14 @@ def test_a_user_who_may_touch_the_prefix_and_nothing_else(
 
 
 def test_keys_of_no_other_prefix_are_touched(
-    live: Host, run: Any, quiet: None, configure: Configure, tmp_path: Path, alone: str, shard: int
+    live: Host, run: Any, taken: Taken, quiet: None, configure: Configure, tmp_path: Path, alone: str, shard: int
 ) -> None:
     server = Valkey(tmp_path / "valkey")
     server.start()
     try:
         configure(REDIS_URL=server.url)
         with redis.Redis.from_url(server.url) as client:
-            assert marker_is_kept(live, run, client, alone, shard)
+            assert marker_is_kept(live, run, taken, client, f"{alone}:{shard}")
             live.save_again(run)
             assert {key.decode() for key in client.scan_iter()} == {f"{alone}:{shard}"}
     finally:
@@ -178,7 +186,7 @@ def test_celery_without_utc(
     monkeypatch.setitem(celery_app_in_process.conf, "enable_utc", False)
     monkeypatch.setitem(celery_app_in_process.conf, "timezone", "America/New_York")
     configure(FLUSH_WINDOW_S=15.0)
-    for _ in range(nudge.CHANGES_A_WINDOW):
+    for _ in range(chain.CHANGES_A_WINDOW):
         live.save_again(run)
     flush(shard)
     at_once, later = taken()

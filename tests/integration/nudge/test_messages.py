@@ -39,7 +39,7 @@ def quieten(app: Celery, queue: str) -> None:
     flush_all()
     broker.take_all(app, queue)
     for shard in range(conf.settings().shards):
-        nudge._drop_marker(shard)
+        nudge.unmark(shard)
     nudge.reset()
 
 
@@ -69,12 +69,14 @@ def most_messages(saves: int, seconds: float) -> int:
     return max(Model(saves / seconds, PROCESSES, seed=seed).run(seconds).messages for seed in range(12))
 
 
-def test_the_model_keeps_the_goals() -> None:
+@pytest.mark.parametrize("outages", [0, 0.02, 0.3, 1])
+def test_the_model_keeps_the_goals(outages: float) -> None:
     """350 saves a second over 8 shards, from six processes, cost at most 0.025 messages a save; no rate costs more than
-    4 a second a shard. Nothing is left behind."""
-    busy = Model(350 / 8, 6).run(300)
-    assert busy.messages_a_save <= 0.025
+    4 a second a shard. Redis that answers now and then, or never, costs at most a message for each process and two
+    thirds of a window. Nothing is left behind."""
     for rate in (0.1, 1, 1.25, 2, 5, 10, 44, 200):
-        outcome = Model(rate, 6).run(300)
-        assert outcome.messages / outcome.seconds <= 4
+        outcome = Model(rate, 6, outages=outages).run(300)
+        assert outcome.messages / outcome.seconds <= (4 if not outages else 6 * 1.5)
         assert not outcome.left
+    if not outages:
+        assert Model(350 / 8, 6).run(300).messages_a_save <= 0.025

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any
 
 import pytest
@@ -16,11 +17,11 @@ from django.db import connection, transaction
 from tests.conftest import Configure
 from tests.gate import Gate
 from tests.hosts.adapter import Host
-from tests.integration.nudge.conftest import Taken
+from tests.integration.nudge.conftest import Taken, perform
 from tests.oracle import assert_exact, stored
 from workflows_tasks import conf, history, keys, queues
 from workflows_tasks.capture import nudge
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import chain, changes
 from workflows_tasks.tasks import flush
 
 host_independent = pytest.mark.host_independent
@@ -39,7 +40,7 @@ def test_a_quiet_shard_is_flushed_at_once(live: Host, connected: Gate, run: Any,
     (message,) = taken()
     assert connected.bursts - before == 1
     assert message.headers["task"] == "workflows_tasks.tasks.flush"
-    assert message.payload[0] == [shard, 0]
+    assert message.payload[:2] == [[shard, 0], {"due_us": None, "gated": False}]
     assert message.headers["eta"] is None
     limit_s = conf.settings().flush_time_limit_s
     assert message.headers["timelimit"] == [limit_s, limit_s]
@@ -61,7 +62,7 @@ def test_a_flush_that_took_changes_sends_the_next_the_later_the_more_it_took(
     taken()
     flush(shard)
     (following,) = taken()
-    delay_s = min(1.0, saves / nudge.CHANGES_A_WINDOW) * conf.settings().flush_window_s
+    delay_s = min(1.0, saves / chain.CHANGES_A_WINDOW) * conf.settings().flush_window_s
     assert delay_s - 0.5 < due_in_s(following) <= delay_s
     assert 1000 * delay_s + GRACE_MS - 500 < marker_ms(shard) <= 1000 * delay_s + GRACE_MS
 
@@ -83,7 +84,7 @@ def test_a_busy_shard_costs_no_message_and_one_round_trip_a_window(
     live: Host, connected: Gate, run: Any, taken: Taken, configure: Configure, shard: int
 ) -> None:
     configure(FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
-    for _ in range(nudge.CHANGES_A_WINDOW):
+    for _ in range(chain.CHANGES_A_WINDOW):
         live.save_again(run)
     flush(shard)
     assert len(taken()) == 2
@@ -107,7 +108,7 @@ def test_the_gate_opens_when_the_flush_is_due(
 ) -> None:
     """Not before: what is committed until then is in that flush. Not later: it may have ended."""
     configure(FLUSH_WINDOW_S=5.0)
-    for _ in range(nudge.CHANGES_A_WINDOW):
+    for _ in range(chain.CHANGES_A_WINDOW):
         live.save_again(run)
     flush(shard)
     live.save_again(run)
@@ -125,11 +126,29 @@ def test_a_flush_that_found_nothing_ends_the_chain(
     live: Host, connected: Gate, run: Any, taken: Taken, marker_ms: Callable[[int], int], shard: int
 ) -> None:
     live.save_again(run)
-    flush(shard)
-    assert len(taken()) == 2
+    perform(*taken())
+    (following,) = taken()
     assert marker_ms(shard) > 0
-    flush(shard)
+    perform(following)
     assert taken() == []
+    assert marker_ms(shard) == -2
+
+
+@host_independent
+def test_a_worker_waits_longer_for_redis_than_a_save_does(
+    live: Host,
+    connected: Gate,
+    run: Any,
+    taken: Taken,
+    marker_ms: Callable[[int], int],
+    shard: int,
+    configure: Configure,
+) -> None:
+    """A marker that stays behind would silence savers."""
+    live.save_again(run)
+    perform(*taken())
+    configure(SAVE_TIMEOUT_S=1e-6)
+    perform(*taken())
     assert marker_ms(shard) == -2
 
 
@@ -146,31 +165,71 @@ def test_what_is_committed_between_the_last_look_and_the_end_of_the_marker_is_se
 ) -> None:
     """The saver is told that a flush is under way, but that one has looked already."""
     live.save_again(run)
-    flush(shard)
-    taken()
-    follow = nudge.follow
+    perform(*taken())
+    unmark = nudge.unmark
 
-    def saved_before(shard: int, **how: Any) -> None:
-        if not how["changes"]:
-            live.save_again(run)
-            nudge.reset()  # the worker is another process than the saver
-        follow(shard, **how)
+    def saved_before(shard: int) -> None:
+        live.save_again(run)
+        nudge.reset()  # the worker is another process than the saver
+        unmark(shard)
 
-    monkeypatch.setattr(nudge, "follow", saved_before)
-    flush(shard)
+    monkeypatch.setattr(nudge, "unmark", saved_before)
+    perform(*taken())
     assert len(taken()) == 1
 
 
 @host_independent
 def test_a_flush_that_ran_out_of_time_is_followed_at_once(
-    live: Host, connected: Gate, run: Any, taken: Taken, configure: Configure, shard: int
+    live: Host, connected: Gate, run: Any, taken: Taken, shard: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.save_again(run)
-    taken()
-    configure(FLUSH_TIME_LIMIT_S=2.0, FLUSH_WINDOW_S=1.0)
-    nudge.follow(shard, changes=1_000, more=True)
+    waiting = taken()
+    clock, calls = time.monotonic, count()
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 10 * next(calls))
+    perform(*waiting)
     (following,) = taken()
     assert following.headers["eta"] is None
+
+
+@host_independent
+def test_a_flush_that_finds_another_due_sends_none(
+    live: Host, connected: Gate, run: Any, taken: Taken, shard: int, marker_ms: Callable[[int], int]
+) -> None:
+    """So several messages make one chain, and savers learn again when its next flush is due."""
+    live.save_again(run)
+    perform(*taken())
+    (following,) = taken()
+    nudge.unmark(shard)
+    nudge.reset()
+    live.save_again(run)  # Redis was emptied, say
+    perform(*taken())
+    assert_exact(live)
+    assert taken() == []
+    assert GRACE_MS < marker_ms(shard) <= GRACE_MS + 1000 * conf.settings().flush_window_s
+    live.save_again(run)
+    perform(following)
+    assert len(taken()) == 1, "the chain goes on"
+
+
+@host_independent
+def test_a_chain_does_not_end_before_a_gated_sender_may_send_again(
+    live: Host, run: Any, quiet: None, taken: Taken, shard: int, configure: Configure
+) -> None:
+    configure(REDIS_URL="", FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
+    live.save_again(run)
+    (gated,) = taken()
+    flush(shard)  # another process's message was sooner
+    (soon,) = taken()
+    assert due_in_s(soon) < 10
+    perform(gated)
+    assert taken() == []
+    perform(soon)
+    (late,) = taken()
+    assert 25 < due_in_s(late) <= 30
+    live.save_again(run)
+    assert taken() == [], "the sender's gate is closed"
+    perform(late)
+    assert_exact(live)
 
 
 @host_independent
@@ -279,17 +338,13 @@ def test_eager_tasks_flush_at_once(live: Host, celery_app_in_process: Celery, mo
 
 
 def test_without_redis_a_save_sends_its_own_message_once_a_window(
-    live: Host, configure: Configure, run: Any, taken: Taken, shard: int
+    live: Host, configure: Configure, run: Any, quiet: None, taken: Taken
 ) -> None:
     configure(REDIS_URL="", FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
-    taken()
-    nudge.reset()
     for _ in range(10):
         live.save_again(run)
     (message,) = taken()
     assert message.headers["eta"] is None
-    flush(shard)
+    perform(message)
     (following,) = taken()
-    assert 25 < due_in_s(following) <= 30, "every process sends messages of its own, so the chain is slow"
-    flush(shard)
-    assert taken() == []
+    assert 25 < due_in_s(following) <= 30

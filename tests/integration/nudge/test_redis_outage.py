@@ -143,7 +143,7 @@ def test_failures_are_counted_by_the_next_flush_message(
     assert counted("nudge_failures") - before == 3
     taken()
     nudge._due_s.clear()
-    nudge._drop_marker(shard)
+    nudge.unmark(shard)
     live.save_again(run)
     assert [message.payload[0][1] for message in taken()] == [0], "what was carried is not carried again"
 
@@ -203,7 +203,7 @@ def own_client(*, timeout_s: float) -> Any:
 
 
 def test_eager_tasks_and_no_redis_hinder_no_save(
-    live: Host, run: Any, gate: Gate, celery_app_in_process: Celery, monkeypatch: pytest.MonkeyPatch
+    live: Host, run: Any, shard: int, gate: Gate, celery_app_in_process: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host's own tests."""
     monkeypatch.setitem(celery_app_in_process.conf, "task_always_eager", True)
@@ -211,7 +211,7 @@ def test_eager_tasks_and_no_redis_hinder_no_save(
     gate.refuse()
     live.save_again(run)
     live.run_model._base_manager.all().delete()
-    nudge.follow(0, changes=9, more=True)
+    flush(shard)
 
 
 def test_a_flush_goes_on_without_redis(
