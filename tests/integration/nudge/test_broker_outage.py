@@ -14,12 +14,13 @@ from django.db import transaction
 from tests.conftest import AS_SHIPPED, PATIENT, Configure
 from tests.gate import Gate
 from tests.hosts.adapter import Host
-from tests.integration.nudge.conftest import Taken
+from tests.integration.nudge.conftest import Taken, perform
 from tests.integration.nudge.test_redis_outage import counted, times_logged
 from tests.oracle import assert_exact, flush_all
 from tests.waiting import until
 from workflows_tasks import conf
 from workflows_tasks.capture import nudge
+from workflows_tasks.models import Shard
 from workflows_tasks.tasks import flush
 from workflows_tasks.tick import tick
 
@@ -113,10 +114,21 @@ def test_after_the_outage_the_tick_sends_what_is_due_and_saves_send_again(
     assert shard in [message.payload[0][0] for message in messages]
     assert times_logged(caplog, RECOVERED) == 1
     before = counted("nudge_failures")
-    for message in messages:
-        flush(*message.payload[0])
+    perform(*messages)
     assert counted("nudge_failures") > before, "the failure is counted by the first message that goes"
-    taken()
-    flush(shard)
+    perform(*taken())
     live.save_again(run)
     assert len(taken()) == 1
+
+
+def test_a_flush_whose_next_message_is_not_taken_counts_on_none(
+    live: Host, run: Any, gate: Gate, shard: int, marker_ms: Callable[[int], int], configure: Configure
+) -> None:
+    configure(FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
+    nudge.reset()
+    live.save_again(run)
+    nudge.reset()
+    flush(shard)
+    assert_exact(live)
+    assert Shard.objects.get(number=shard).due_at is None
+    assert marker_ms(shard) == -2

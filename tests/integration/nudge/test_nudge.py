@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import redis
 from celery import Celery
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
 from tests.conftest import Configure
 from tests.gate import Gate
@@ -21,6 +22,7 @@ from tests.integration.nudge.conftest import Taken, perform
 from tests.oracle import assert_exact, stored
 from workflows_tasks import conf, history, keys, queues
 from workflows_tasks.capture import nudge
+from workflows_tasks.models import Shard
 from workflows_tasks.projection import chain, changes
 from workflows_tasks.tasks import flush
 
@@ -193,9 +195,16 @@ def test_a_flush_that_ran_out_of_time_is_followed_at_once(
 
 @host_independent
 def test_a_flush_that_finds_another_due_sends_none(
-    live: Host, connected: Gate, run: Any, taken: Taken, shard: int, marker_ms: Callable[[int], int]
+    live: Host,
+    connected: Gate,
+    run: Any,
+    taken: Taken,
+    shard: int,
+    marker_ms: Callable[[int], int],
+    configure: Configure,
 ) -> None:
     """So several messages make one chain, and savers learn again when its next flush is due."""
+    configure(FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
     live.save_again(run)
     perform(*taken())
     (following,) = taken()
@@ -209,6 +218,19 @@ def test_a_flush_that_finds_another_due_sends_none(
     live.save_again(run)
     perform(following)
     assert len(taken()) == 1, "the chain goes on"
+
+
+@host_independent
+def test_after_a_failure_no_flush_is_counted_on(
+    live: Host, run: Any, quiet: None, taken: Taken, shard: int, configure: Configure
+) -> None:
+    """A failed flush notes when the next may be tried, and sends nothing."""
+    configure(FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
+    live.save_again(run)
+    (message,) = taken()
+    Shard.objects.filter(number=shard).update(failing_since=Now(), due_at=Now() + timedelta(seconds=60))
+    perform(message)
+    assert len(taken()) == 1
 
 
 @host_independent

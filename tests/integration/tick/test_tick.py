@@ -42,7 +42,7 @@ def silent(live: Host, taken: Taken) -> Any:
     fields = {"workspaces": [live.make_workspace()], "workflows": [live.make_workflow()], "users": [live.make_user()]}
     flush_all()
     taken()
-    Shard.objects.update(due_at=None)
+    Shard.objects.update(due_at=None, flushed_at=None)
     live.make_runs(1, **fields)
     return None
 
@@ -95,6 +95,14 @@ def test_an_overdue_message_counts_as_lost_and_is_sent_again(
     assert tick() == taken() == shards
     assert counted("lost_messages") - before == len(shards)
     assert sum(record.getMessage().startswith("flush messages lost") for record in caplog.records) == 1
+
+
+def test_a_long_flush_is_at_work(live: Host, silent: None, taken: Taken) -> None:
+    """It was due long ago, and commits slice after slice."""
+    Shard.objects.update(due_at=Now() - timedelta(seconds=10 * conf.settings().flush_window_s), flushed_at=Now())
+    before = counted("lost_messages")
+    assert tick() == taken() == []
+    assert counted("lost_messages") == before
 
 
 def test_a_message_that_is_hardly_late_is_waited_for(live: Host, silent: None, taken: Taken) -> None:
