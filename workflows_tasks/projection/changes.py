@@ -218,7 +218,7 @@ def log_scopes(shard: int, scopes: Iterable[Scope]) -> int:
     if not given:
         return 0
     columns = [list(column) for column in zip(*given, strict=True)]
-    arrays = join(", ", [Sql("%s::text[]", (column,)) for column in columns])
+    arrays = join(", ", [keys(column) for column in columns])
     return execute(
         compose(
             """INSERT INTO {log} (shard, shards, workspace, lookup, key, low, high)

@@ -290,8 +290,7 @@ def _runs_of(runs: Sequence[str], unfinished: Sequence[tuple[Key, str] | Key]) -
          AND key.workflow::{workflow_type} = keyed.workflow""",
         run=text_of("keyed.run"),
         keyed=keyed(parts.live, compose("live.run = ANY({runs})", runs=keys(runs, parts.run_type))),
-        workspaces=Sql("%s::text[]", (columns[0],)), uids=Sql("%s::text[]", (columns[1],)),
-        workflows=Sql("%s::text[]", (columns[2],)),
+        workspaces=keys(columns[0]), uids=keys(columns[1]), workflows=keys(columns[2]),
     )  # fmt: skip
     return named | {run for (run,) in rows(statement)}
 

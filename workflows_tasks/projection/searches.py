@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from workflows_tasks.keys import text_of
 from workflows_tasks.projection.sql import Sql, compose, fragments, join, keyed, rows, value
+from workflows_tasks.projection.sql import keys as array
 
 PASS_RUNS: Final = 5_000
 """A workspace of at most so many runs is always passed over."""
@@ -110,7 +111,7 @@ def _pass_over(keys: Sequence[Key]) -> dict[Key, Newest]:
     columns = [list(column) for column in zip(*keys, strict=True)]
     of_workspace = compose(
         "live.workspace = ANY({keys})",
-        keys=Sql(f"%s::text[]::{parts.workspace_type}[]", (list(dict.fromkeys(columns[0])),)),
+        keys=array(dict.fromkeys(columns[0]), parts.workspace_type),
     )
     statement = compose(
         """
@@ -122,8 +123,7 @@ def _pass_over(keys: Sequence[Key]) -> dict[Key, Newest]:
         ORDER BY wanted.position, keyed.used_at DESC, keyed.run DESC
         """,
         run=text_of("keyed.run"), keyed=keyed(parts.live, of_workspace),
-        workspaces=Sql("%s::text[]", (columns[0],)), uids=Sql("%s::text[]", (columns[1],)),
-        workflows=Sql("%s::text[]", (columns[2],)),
+        workspaces=array(columns[0]), uids=array(columns[1]), workflows=array(columns[2]),
     )  # fmt: skip
     return _by_key(keys, statement)
 

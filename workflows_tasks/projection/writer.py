@@ -22,6 +22,7 @@ from workflows_tasks.projection.sql import (
     fragments,
     in_history,
     join,
+    keys,
     newest_per_key,
     rows,
 )
@@ -166,7 +167,7 @@ def _recompute(writes: Sequence[Write]) -> tuple[int, int, tuple[Key, ...]]:
 
 def _given(columns: dict[str, list[str | None]]) -> Sql:
     """Columns of text as a table, with each row's position."""
-    arrays = join(", ", [Sql("%s::text[]", (column,)) for column in columns.values()])
+    arrays = join(", ", [keys(column) for column in columns.values()])
     return compose(
         "unnest({arrays}) WITH ORDINALITY AS given({names}, position)", arrays=arrays, names=", ".join(columns)
     )
