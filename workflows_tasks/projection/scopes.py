@@ -99,7 +99,10 @@ def split_refused(shard: int, scope: Scope) -> int:
 
 
 def names_run(run: str) -> Sql:
-    """Condition on ``change``, a scope in the log: it names a run, whether that counts or not.
+    """Condition on ``change``, a scope in the log that may be of a row's workspace: it names the row's run.
+
+    A scope of the workspace names every row there, also one whose run is gone. Other scopes name the runs that lead
+    through their key, whether these count or not.
 
     Args:
         run: SQL of the run's key.
@@ -107,14 +110,19 @@ def names_run(run: str) -> Sql:
     kind = fragments().run_type
     in_range = f"""(change.low IS NULL OR {run} > change.low::{kind})
         AND (change.high IS NULL OR {run} <= change.high::{kind})"""
+    of_workspace = "change.lookup = " + value(host().workspace.name)
     by_lookup = [
-        compose(
-            "(change.lookup = {lookup} AND EXISTS (SELECT FROM {matched} WHERE matched.run = {run}))",
-            lookup=value(lookup),
-            run=run,
-            matched=_matched_by_change(lookup),
-        )
-        for lookup in lookups()
+        of_workspace,
+        *(
+            compose(
+                "(change.lookup = {lookup} AND EXISTS (SELECT FROM {matched} WHERE matched.run = {run}))",
+                lookup=value(lookup),
+                run=run,
+                matched=_matched_by_change(lookup),
+            )
+            for lookup in lookups()
+            if lookup != host().workspace.name
+        ),
     ]
     return compose(
         "(change.lookup NOT IN ({known}) OR ({in_range} AND ({by_lookup})))",

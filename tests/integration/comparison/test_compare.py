@@ -13,11 +13,11 @@ from tests.hosts.adapter import moment
 from tests.integration.comparison.scene import CORRUPTIONS, Scene, lose_changes
 from tests.oracle import assert_exact, flush_all
 from tests.threads import beside, until_waiting
-from workflows_tasks import history
+from workflows_tasks import conf, history
 from workflows_tasks.comparison import compare as comparing
 from workflows_tasks.comparison.compare import DRIFT, REFUSED, WAITING, compare, snapshot
 from workflows_tasks.models import CHANGES
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import changes, flush
 from workflows_tasks.projection.sql import EVERYWHERE, Range, Sql
 
 
@@ -104,6 +104,19 @@ def test_grain_range_all_rows_and_parts(scene: Scene) -> None:
     assert {each.uid for each in compare(EVERYWHERE, uid="", all_rows=True)} == {""}
     pieces = [compare(EVERYWHERE, all_rows=True, part=(n, 3)) for n in range(3)]
     assert sorted(map(len, pieces)) == [0, 0, 6], "a workflow is in one part, whole"
+
+
+def test_each_part_of_a_scope_explains_a_row_whose_run_is_gone(scene: Scene) -> None:
+    """A scope of every run is split by workspace first, and nobody finds the run any more."""
+    scene.settled(5).delete()
+    lose_changes()
+    changes.log_everything()
+    assert states() == [WAITING]
+    for shard in range(conf.settings().shards):
+        while flush._flush_scope(shard, flush.Flushed()):
+            assert states() == [WAITING]
+    flush_all()
+    assert assert_exact(scene.host) == []
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
