@@ -31,7 +31,6 @@ from workflows_tasks.host import host
 from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.monitoring import health
 from workflows_tasks.monitoring.status import age, ago, counted, status
-from workflows_tasks.monitoring.telemetry import printable
 from workflows_tasks.projection.sql import Range, compose, rows
 from workflows_tasks.rechecks import recheck
 
@@ -187,12 +186,11 @@ def _badge(state: str, text: str) -> SafeString:
 
 def _pipeline() -> dict[str, Any]:
     """What stands above the list: what is wrong and why, figures, shards."""
+    wrong = [finding for finding in health.look() if finding.state != health.OK]
     try:
         now = status(exactly=False)
-    except (DatabaseError, InterfaceError) as error:
-        return {"findings": [health.Finding("database", health.FAIL, health.database_problem(error))]}
-    captured = [health.Finding("capture", health.FAIL, printable(each)) for each in now.capture_problems]
-    wrong = [each for each in [*captured, *health.findings(now)] if each.state != health.OK]
+    except (DatabaseError, InterfaceError):
+        return {"findings": wrong}
     past = now.visible_is_past
     shards = [
         (

@@ -28,7 +28,7 @@ FAIL: Final = "FAIL"
 UNDEFINED_TABLE: Final = "42P01"
 
 BROKER_S: Final = 1.0
-"""Seconds to wait for the broker's answer, once to connect and once for the answer."""
+"""Seconds to wait for the answer of the broker, of all workers, and of those that consume the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class _Look:
         age_s = self._now.tick_s
         if age_s is not None and age_s <= late_s():
             return Finding("tick", OK, f"{ago(age_s)}")
-        why = self._worker_is_missing or (
+        why = self._stuck or (
             "beat is not running, or has no entry for workflows_tasks.tasks.tick; start: celery -A … beat"
         )
         return Finding("tick", FAIL, f"{ago(age_s)}, {late_s():g} s are allowed: {why}")
@@ -134,7 +134,10 @@ class _Look:
         allowed_s = 3 * settings.audit_step_s + settings.compare_timeout_s
         if now.audit_s is None:
             return Finding(
-                "audit", WARN, f"no step yet; the first comes {settings.audit_step_s:g} s after beat's start"
+                "audit",
+                WARN,
+                f"no step yet; the first comes {settings.audit_step_s:g} s after beat's start, "
+                "if beat has an entry for workflows_tasks.tasks.audit",
             )
         if now.audit_s > allowed_s:
             why = "is beat running, with an entry for workflows_tasks.tasks.audit?"
@@ -159,43 +162,50 @@ class _Look:
             yield Finding("changes", OK, f"{pending:,} wait, the oldest {age(oldest_s)}" if pending else "none wait")
 
     def _why_late(self) -> str:
-        if self._worker_is_missing:
-            return self._worker_is_missing
-        tick = self.tick()
-        if tick.state == FAIL:
+        if self._stuck:
+            return self._stuck
+        if self.tick().state == FAIL:
             return f"no flush message came, and the tick has stopped ({ago(self._now.tick_s)}); is beat running?"
-        messages = self._queue[0]
-        if messages:
-            busy = f"the workers of queue {conf.settings().queue!r} are busy: {counted(messages, 'message')} there"
-            return f"{busy}, the last flush {ago(self._now.flushed_s)}; give it a worker of its own, or more processes"
+        queue = conf.settings().queue
         return (
-            f"the queue {conf.settings().queue!r} is empty and beat runs: another session holds the shard, or a "
-            "worker took its message and does not finish; look at the worker's log"
+            _busy(self._queue[0], self._now)
+            if self._queue[0]
+            else (
+                f"the queue {queue!r} is empty and beat runs: another session holds the shard, or a worker took its "
+                "message and does not finish; look at the worker's log"
+            )
         )
 
     @cached_property
-    def _worker_is_missing(self) -> str:
-        """Why no worker can be at work; empty if one may be."""
+    def _stuck(self) -> str:
+        """Why no message of the queue is worked off; empty if they may be."""
         name = conf.settings().queue
         try:
-            messages, consumers = self._queue
+            messages, pools = self._queue
         except Exception as error:  # whatever a transport raises
             return f"the broker does not answer ({brief(error)})"
-        there = f"{counted(messages, 'message')} there"
-        if consumers == 0:
-            return f"no worker consumes the queue {name!r} ({there}); start: celery -A … worker -Q {name}"
-        ages = [each for each in (self._now.flushed_s, self._now.tick_s) if each is not None]
-        if messages and min(ages, default=late_s() + 1) > late_s():
+        if not pools:
+            there, start = f"{counted(messages, 'message')} there", f"start: celery -A … worker -Q {name}"
+            return f"no worker that answers consumes the queue {name!r} ({there}); {start}"
+        slow = [worker for worker, pool in pools.items() if pool.get("max-tasks-per-child") == 1]
+        if slow:
             return (
-                f"no worker takes messages from the queue {name!r} ({there}); start: celery -A … worker -Q {name}; "
-                "if one runs, other tasks keep it busy, and the queue needs a worker of its own"
+                f"{', '.join(slow)} replaces its process after each task, which takes seconds; "
+                "start it with --max-tasks-per-child=1000"
             )
-        return ""
+        ages = [each for each in (self._now.flushed_s, self._now.tick_s) if each is not None]
+        return _busy(messages, self._now) if messages and min(ages, default=late_s() + 1) > late_s() else ""
 
     @cached_property
-    def _queue(self) -> tuple[int, int | None]:
-        """Messages in the live queue; and its consumers, None where the broker does not know."""
+    def _queue(self) -> tuple[int, dict[str, dict[str, Any]]]:
         return _queue()
+
+
+def _busy(messages: int, now: Status) -> str:
+    return (
+        f"the workers of the queue {conf.settings().queue!r} are busy: {counted(messages, 'message')} there, the last "
+        f"flush {ago(now.flushed_s)}; give it a worker of its own, or more processes"
+    )
 
 
 def _failing(error: str, shards: list[ShardStatus]) -> str:
@@ -209,17 +219,21 @@ def _waiting(late: list[ShardStatus]) -> str:
     return f"{sum(shard.pending for shard in late):,} wait in {names(late)}, the oldest {age(oldest_s)}"
 
 
-def _queue() -> tuple[int, int | None]:
-    name = conf.settings().queue
-    app: Any = current_app
+def _queue() -> tuple[int, dict[str, dict[str, Any]]]:
+    """Messages in the live queue; and the workers that consume it, each with what it says of its pool."""
+    name, app = conf.settings().queue, current_app._get_current_object()  # type: ignore[attr-defined]
     url = app.connection_for_write().as_uri(include_password=True)
-    with nudge._bounded(app._get_current_object(), url, BROKER_S).clone() as connection:
+    with nudge._bounded(app, url, BROKER_S).clone() as connection:
+        asked = {"connection": connection, "timeout": BROKER_S}
+        consumed = app.control.inspect(**asked).active_queues() or {}
+        workers = [worker for worker, queues in consumed.items() if name in {queue["name"] for queue in queues}]
+        told = app.control.inspect(workers, limit=len(workers), **asked).stats() if workers else None
+        pools = {worker: stats["pool"] for worker, stats in (told or {}).items()}
         try:
             channel: Any = connection.default_channel
-            declared = channel.queue_declare(queue=name, passive=True)
-        except connection.channel_errors:  # there is no such queue: nobody consumes it, or it is empty in Redis
-            return 0, 0 if connection.transport.driver_type == "amqp" else None
-        return declared.message_count, declared.consumer_count if connection.transport.driver_type == "amqp" else None
+            return channel.queue_declare(queue=name, passive=True).message_count, pools
+        except connection.channel_errors:  # there is no such queue, or in Redis it is empty
+            return 0, pools
 
 
 def _redis() -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,13 +58,28 @@ def test_status_shows_each_shard_errors_and_what_is_refused(scene: Scene) -> Non
     code, shown = ran("status")
     assert code == 0
     assert "commit to visible" in shown
-    assert "last tick: never" in shown
+    assert "FAIL  tick: never" in shown
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = E'no\\nkey', tries = 2, retry_at = now() + interval '1 h'")
     _, shown = ran("status")
     assert "quarantined: run " in shown
     assert r"no\nkey" in shown, "on one line"
     assert told("status")[1]["in_quarantine"] > 0
+
+
+@pytest.mark.host_independent
+def test_status_says_why_changes_wait(scene: Scene) -> None:
+    """The same as ``health``: the queue and the worker to look at."""
+    scene.run(5)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '30 s'")
+    why = "no worker that answers consumes the queue 'test-"
+    code, shown = ran("status")
+    assert code == 0
+    assert re.search(
+        rf"^FAIL  changes: .* wait in shard.*, the oldest 3\d\.\d s; .* are allowed: {why}", shown, re.MULTILINE
+    )
+    assert why in {finding["part"]: finding["why"] for finding in told("status")[1]["findings"]}["changes"]
 
 
 def test_flush_says_what_it_did_and_that_nothing_is_pending(scene: Scene) -> None:

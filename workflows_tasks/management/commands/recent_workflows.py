@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isinf
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from workflows_tasks.management.actions import SHOWN, ActionCommand
 from workflows_tasks.management.verified import STATES, Verified
 from workflows_tasks.models import CHANGES
 from workflows_tasks.monitoring import health, telemetry
-from workflows_tasks.monitoring.status import Status, age, ago, counted, names, status
+from workflows_tasks.monitoring.status import Status, age, ago, counted, status
 from workflows_tasks.monitoring.telemetry import printable
 from workflows_tasks.projection import changes, flush
 from workflows_tasks.projection.sql import Range, rows
@@ -44,7 +44,7 @@ class Command(ActionCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        self.add_action(actions, "status", "What waits in each shard, rows, lag, heartbeats, counters.")
+        self.add_action(actions, "status", "What waits in each shard, rows, lag, counters; and what health says.")
         look = self.add_action(actions, "health", "Is everything all right, and if not, why? Exit status 1 at a FAIL.")
         look.add_argument("--oldest", metavar="SECONDS", type=float, dest="limit_s", help=OLDEST)
         push = self.add_action(actions, "flush", "Flush all that waits now, without a worker.")
@@ -67,7 +67,7 @@ class Command(ActionCommand):
     def _status(self, **options: Any) -> None:
         now = status()
         if options["json"]:
-            self.print_json(now.as_json())
+            self.print_json({**now.as_json(), "findings": [finding.as_json() for finding in health.look()]})
             return
         self.print_table(
             ("shard", "pending", "scopes", "oldest", "quarantined", "last flush", "next", "slices", "failing for"),
@@ -81,12 +81,7 @@ class Command(ActionCommand):
             ],
         )  # fmt: skip
         self._print_figures(now)
-        for error, shards in now.failing.items():
-            self.print_wrong(f"flushes of {names(shards)} fail: {error}")
-        for problem in now.capture_problems:
-            self.print_wrong(f"capture: {problem}")
-        for failure in now.audit_failures[:SHOWN]:
-            self.print_wrong(f"not compared: {failure}")
+        self._print_findings(health.look())
         for refused in now.quarantined:
             what = f"run {refused.run}" if refused.run is not None else f"scope {refused.scope}"
             where = f"{what} of workspace {refused.workspace}, tried {counted(refused.tries, 'time')}"
@@ -100,9 +95,6 @@ class Command(ActionCommand):
         if now.visible_is_past:
             visible = f"the oldest change has waited {age(now.oldest_s)}, longer than 99 % of all before it"
         self.stdout.write(f"commit to visible: {visible}")
-        self.stdout.write(f"last tick: {ago(now.tick_s)}; last step of the audit: {ago(now.audit_s)}")
-        if now.rescan:
-            self.stdout.write(f"every workspace will be looked at again: {printable(now.rescan)}")
         numbers = [f"{name} {now.counters[name]:,.0f}" for name in telemetry.COUNTERS if now.counters.get(name)]
         self.stdout.write(f"so far: {', '.join(numbers) or 'nothing'}")
 
@@ -111,12 +103,15 @@ class Command(ActionCommand):
         if options["json"]:
             self.print_json([finding.as_json() for finding in found])
         else:
-            style: dict[str, Callable[[str], str]] = {health.WARN: self.style.WARNING, health.FAIL: self.style.ERROR}
-            for finding in found:
-                state = style.get(finding.state, str)(finding.state.ljust(4))
-                self.stdout.write(f"{state}  {finding.part}: {finding.why}")
+            self._print_findings(found)
         if any(finding.state == health.FAIL for finding in found):
             sys.exit(1)
+
+    def _print_findings(self, found: Iterable[health.Finding]) -> None:
+        style: dict[str, Callable[[str], str]] = {health.WARN: self.style.WARNING, health.FAIL: self.style.ERROR}
+        for finding in found:
+            state = style.get(finding.state, str)(finding.state.ljust(4))
+            self.stdout.write(f"{state}  {finding.part}: {finding.why}")
 
     def _flush(self, **options: Any) -> None:
         retried = changes.retry_quarantined() if options["retry"] else 0
