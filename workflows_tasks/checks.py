@@ -17,7 +17,7 @@ from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation, nudge, triggers
 from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.host import Host
-from workflows_tasks.monitoring import indexes
+from workflows_tasks.monitoring import health, indexes
 from workflows_tasks.projection.sql import Sql, quoted, rows
 from workflows_tasks.queues import beat_schedule
 
@@ -169,26 +169,11 @@ def _spelling(host: Host) -> Iterator[checks.CheckMessage]:
 def _capture(host: Host) -> Iterator[checks.CheckMessage]:
     if installation.names() is None:
         return
-    row = installation.installation()
-    for problem in installation.problems():
+    for problem in health.capture_problems():
         yield checks.Warning(
-            f"Writes may not be captured: {problem}.",
-            hint="manage.py recent_workflows triggers shows all; migrate installs what is missing, too.",
+            f"Rows may become wrong: {problem}.",
+            hint="manage.py recent_workflows health says the same; migrate installs what is missing, too.",
             id="recent_workflows.W010",
-        )
-    if row.shards != conf.settings().shards:
-        yield checks.Warning(
-            f"{conf.NAME}['SHARDS'] is {conf.settings().shards} here and {row.shards} in the database; "
-            "until they are one, processes with another number flush nothing.",
-            hint=f"Deploy one number everywhere, then run: {installation.COMMAND}",
-            id="recent_workflows.W011",
-        )
-    if installation.fingerprint_changed(row):
-        yield checks.Warning(
-            "Models, path, RUN_FILTER or GRAINS differ from those that the table was kept for; rows that nobody "
-            "writes to would stay as they were.",
-            hint=f"Run migrate, or: {installation.COMMAND}. Every workspace is then looked at again.",
-            id="recent_workflows.W012",
         )
 
 
@@ -197,7 +182,7 @@ def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
         yield checks.Warning(
             f"No index of {need.table} serves {need.statement}; each time it would read many runs for few.",
             hint=f"Add models.Index(fields={list(need.fields)!r}) to {need.model}, or run: {need.create}",
-            id="recent_workflows.W013",
+            id="recent_workflows.W011",
         )
 
 

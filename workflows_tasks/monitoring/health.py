@@ -56,12 +56,15 @@ def look(limit_s: float | None = None) -> Iterator[Finding]:
         limit_s: seconds that a change may wait; ``late_s()`` by default.
     """
     try:
-        yield from capture_findings()
+        problems = capture_problems()
         now = status(exactly=False)
     except (DatabaseError, InterfaceError) as error:
         yield Finding("database", FAIL, database_problem(error))
     else:
         yield Finding("database", OK, "answers, and is migrated")
+        yield from (Finding("capture", FAIL, printable(problem)) for problem in problems)
+        if not problems:
+            yield Finding("capture", OK, "every table is captured")
         yield from findings(now, limit_s)
     yield from _redis()
 
@@ -73,8 +76,8 @@ def database_problem(error: Exception) -> str:
     return brief(error) + (f"; run: {command}" if missing else "")
 
 
-def capture_findings() -> Iterator[Finding]:
-    """What the catalogue says now about triggers and log, and whether settings are those that the table is kept for."""
+def capture_problems() -> list[str]:
+    """What is wrong now: with triggers and log, and with settings that are not those the table is kept for."""
     problems = [str(problem) for problem in installation.problems()]
     row = Installation.objects.using(host().database).filter(pk=Installation.ONLY).first()
     if row and row.shards != conf.settings().shards:
@@ -87,10 +90,7 @@ def capture_findings() -> Iterator[Finding]:
             "models, path, RUN_FILTER or GRAINS differ from those that the table was kept for, so old rows may be "
             f"wrong; run: {installation.COMMAND}"
         )
-    for problem in problems:
-        yield Finding("capture", FAIL, printable(problem))
-    if not problems:
-        yield Finding("capture", OK, "every table is captured")
+    return problems
 
 
 def findings(now: Status, limit_s: float | None = None) -> Iterator[Finding]:
