@@ -68,41 +68,32 @@ def routes() -> dict[str, dict[str, str]]:
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
-    """Beat entries. Each message expires, so that an outage leaves no pile of them."""
+    """Beat entries. Each message expires, so that an outage leaves no pile of them.
+
+    The backfill's tick is named here because this package does not import that one. It goes to the live queue: in its
+    own it would wait behind the chunks that it looks after.
+    """
     settings = conf.settings()
     periods_s = {
-        "tick": settings.tick_period_s,
-        "audit": settings.audit_step_s,
+        "tick": ("workflows_tasks.tasks.tick", settings.tick_period_s),
+        "audit": ("workflows_tasks.tasks.audit", settings.audit_step_s),
     }
+    # Asked of the settings, since an app may be configured before Django's registry is ready.
+    if any(entry.split(".")[0] == "backfill" for entry in django_settings.INSTALLED_APPS):
+        periods_s["backfill"] = ("backfill.tasks.tick", settings.backfill_tick_s)
     return {
         f"recent-workflows-{name}": {
-            "task": f"workflows_tasks.tasks.{name}",
+            "task": task,
             "schedule": period_s,
             "options": {"queue": settings.queue, "expires": expires_s(period_s)},
         }
-        for name, period_s in periods_s.items()
-    } | (_backfill_schedule(settings) if _has_backfill() else {})
+        for name, (task, period_s) in periods_s.items()
+    }
 
 
 def expires_s(period_s: float) -> float:
     """Seconds until a periodic message expires: several periods, for a busy worker comes to it late."""
     return 5 * period_s
-
-
-def _backfill_schedule(settings: conf.Settings) -> dict[str, dict[str, Any]]:
-    """By name, for this package does not import that one. On the live queue: in its own, ticks would wait behind the
-    chunks that they look after."""
-    entry = {
-        "task": "backfill.tasks.tick",
-        "schedule": settings.backfill_tick_s,
-        "options": {"queue": settings.queue, "expires": expires_s(settings.backfill_tick_s)},
-    }
-    return {"recent-workflows-backfill": entry}
-
-
-def _has_backfill() -> bool:
-    """Asked of the settings, since an app may be configured before Django's registry is ready."""
-    return any(entry.split(".")[0] == "backfill" for entry in django_settings.INSTALLED_APPS)
 
 
 def _as_list(routes: Any) -> Iterable[Any]:
