@@ -188,7 +188,7 @@ def _pipeline() -> dict[str, Any]:
     """What stands above the list: what is wrong and why, figures, shards."""
     wrong = [finding for finding in health.look() if finding.state != health.OK]
     try:
-        now = status(exactly=False)
+        now = status()
     except (DatabaseError, InterfaceError):
         return {"findings": wrong}
     past = now.visible_is_past

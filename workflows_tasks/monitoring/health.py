@@ -57,7 +57,7 @@ def look(limit_s: float | None = None) -> Iterator[Finding]:
     """
     try:
         problems = capture_problems()
-        now = status(exactly=False)
+        now = status()
     except (DatabaseError, InterfaceError) as error:
         yield Finding("database", FAIL, database_problem(error))
     else:

@@ -36,7 +36,7 @@ class RecentWorkflowsCollector(Collector):
         registry go on."""
         now: Status | None = None
         with suppress(DatabaseError, InterfaceError):
-            now = status(exactly=False)
+            now = status()
         yield GaugeMetricFamily(PREFIX + "up", telemetry.UP, value=now is not None)
         if now is not None:
             yield from _families(now)

@@ -13,9 +13,6 @@ from workflows_tasks.projection import changes
 from workflows_tasks.projection.changes import Quarantined
 from workflows_tasks.projection.sql import compose, fragments, quoted, rows
 
-COUNTED_UP_TO: Final = 100_000
-"""Tables estimated to have more rows than this are not counted, which would take seconds."""
-
 QUARANTINED_SHOWN: Final = 20
 
 
@@ -56,7 +53,7 @@ class Status:
 
     shards: list[ShardStatus]
     rows: int
-    rows_are_estimated: bool
+    """PostgreSQL's own estimate, for counting takes seconds; 0 before the table is first analyzed."""
     tick_s: float | None
     """Since the last tick; None if there was none."""
     audit_s: float | None
@@ -116,7 +113,6 @@ class Status:
             "oldest_s": self.oldest_s,
             "in_quarantine": self.in_quarantine,
             "rows": self.rows,
-            "rows_are_estimated": self.rows_are_estimated,
             "visible_p50_s": told and self.visible_s(0.50),
             "visible_p99_s": told and self.visible_s(0.99),
             "tick_s": self.tick_s,
@@ -130,20 +126,15 @@ class Status:
         }
 
 
-def status(*, exactly: bool = True) -> Status:
-    """Read everything. Writes nothing, so a standby can be asked too.
-
-    Args:
-        exactly: count the rows of a small table.
-    """
-    number, estimated = _rows(exactly=exactly)
+def status() -> Status:
+    """Read everything. Writes nothing, so a standby can be asked too."""
     kept = _kept()
     shards = [
         ShardStatus(each.shard, each.pending, each.scopes, each.oldest_s, each.quarantined, **kept.get(each.shard, {}))
         for each in changes.status()
     ]
     quarantined = changes.quarantined(QUARANTINED_SHOWN) if any(shard.quarantined for shard in shards) else []
-    return Status(shards, number, estimated, **_installation(), quarantined=quarantined)
+    return Status(shards, _rows(), **_installation(), quarantined=quarantined)
 
 
 def _kept() -> dict[int, dict[str, Any]]:
@@ -176,14 +167,10 @@ def _installation() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rows(*, exactly: bool) -> tuple[int, bool]:
-    table = fragments().table
-    estimate = compose("SELECT reltuples::bigint FROM pg_class WHERE oid = '{table}'::regclass", table=table)
-    ((estimated,),) = rows(estimate)
-    if estimated > COUNTED_UP_TO or not exactly:
-        return max(estimated, 0), True
-    ((counted,),) = rows(compose("SELECT count(*) FROM {table}", table=table))
-    return int(counted), False
+def _rows() -> int:
+    estimate = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = '{table}'::regclass"
+    ((estimated,),) = rows(compose(estimate, table=fragments().table))
+    return int(estimated)
 
 
 def names(shards: Sequence[ShardStatus]) -> str:

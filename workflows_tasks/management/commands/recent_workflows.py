@@ -90,7 +90,7 @@ class Command(ActionCommand):
             self.stdout.write(f"… and {now.in_quarantine - len(now.quarantined):,} more in quarantine")
 
     def _print_figures(self, now: Status) -> None:
-        self.stdout.write(f"\nrows: {'about ' if now.rows_are_estimated else ''}{now.rows:,}")
+        self.stdout.write(f"\nrows: {f'about {now.rows:,}' if now.rows else 'not estimated yet'}")
         visible = f"p50 {age(now.visible_s(0.50))}, p99 {age(now.visible_s(0.99))} so far"
         if now.visible_is_past:
             visible = f"the oldest change has waited {age(now.oldest_s)}, longer than 99 % of all before it"
@@ -129,7 +129,7 @@ class Command(ActionCommand):
 
     def _verify(self, **options: Any) -> None:
         among, repair = history.parse_range(options["workspaces"]), options["repair"]
-        status(exactly=False)  # a table of ours that is missing is one error, and not one of each part
+        status()  # a table of ours that is missing is one error, and not one of each part
         seen = Verified(None if options["everything"] else SHOWN, repaired=repair)
         length = history.runs_of(among) if options["workspaces"] else history.estimated_runs()
         with self.bar(length, quiet=options["json"], label="verifying") as progress:
