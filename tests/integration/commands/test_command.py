@@ -125,7 +125,7 @@ def test_verify_names_drift_first_repairs_it_and_agrees(scene: Scene) -> None:
     code, shown = ran("verify")
     assert code == 1
     assert shown.splitlines()[0].startswith("2 differences that no change explains (")
-    assert "run again with --repair" in shown
+    assert "verify --repair puts them right" in shown
     code, shown = ran("verify", "--repair")
     assert (code, "repaired" in shown) == (1, True)
     assert ran("verify")[0] == 0
@@ -173,9 +173,22 @@ def test_explain_shows_a_page_beside_the_truth(scene: Scene) -> None:
     code, shown = ran("explain", key)
     assert code == 2
     assert shown.splitlines()[0] == "2 workflows: 1 waiting, 1 agrees"
+    assert [line.split()[1] for line in shown.splitlines()[2:]] == ["waiting", "agrees"]
     code, found = told("explain", key, user)
     assert (code, found["waiting"], found["agrees"], len(found["rows"])) == (2, 1, 1, 2)
     assert {row["uid"] for row in found["rows"]} == {user}
+
+
+def test_explain_shows_what_differs_first(scene: Scene) -> None:
+    """A row far down the page would else be left out."""
+    scene.settled(5)
+    scene.row(scene.workflow).delete()
+    for number in range(SHOWN):
+        scene.settled(6 + number, workflow=scene.host.make_workflow())
+    lose_changes()
+    code, shown = ran("explain", str(scene.key_of(scene.workspace)))
+    assert (code, shown.splitlines()[0]) == (1, f"{SHOWN + 1} workflows: 1 drift, {SHOWN} agrees")
+    assert shown.splitlines()[2].split()[:3] == [str(scene.workflow.pk), "drift", "missing"]
 
 
 def test_triggers_without_a_flag_says_what_is_wrong(scene: Scene) -> None:

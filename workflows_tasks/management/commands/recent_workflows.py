@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import isinf
 from typing import Any, Final
@@ -14,10 +13,10 @@ from django.core.management.base import CommandError
 from workflows_tasks import history, reads
 from workflows_tasks.capture import installation, triggers
 from workflows_tasks.capture.installation import Problem
+from workflows_tasks.comparison.verified import STATES, Verified
 from workflows_tasks.comparison.verify import Part
 from workflows_tasks.host import host
 from workflows_tasks.management.actions import SHOWN, ActionCommand
-from workflows_tasks.management.verified import STATES, Verified
 from workflows_tasks.models import CHANGES
 from workflows_tasks.monitoring import health, telemetry
 from workflows_tasks.monitoring.status import Status, age, ago, counted, status
@@ -53,7 +52,9 @@ class Command(ActionCommand):
         among = "only workspaces with keys from A to B, either may be left out; A..B where keys have dashes"
         verify.add_argument("--workspaces", metavar="A-B", help=among)
         verify.add_argument("--repair", action="store_true", help="put right what differs, through a flush")
-        explain = self.add_action(actions, "explain", "A page: each row beside the truth. Exit status as of verify.")
+        explain = self.add_action(
+            actions, "explain", "A page, what differs first: each row beside the truth. Exit status as of verify."
+        )
         explain.add_argument("workspace", help="the workspace's key")
         explain.add_argument("user", nargs="?", help="the user's key; the whole workspace if left out")
         for each in (verify, explain):
@@ -146,7 +147,7 @@ class Command(ActionCommand):
             for failure in seen.failures[:SHOWN]:
                 self.print_wrong(f"not compared: {failure}")
             self.print_more(len(seen.failures), SHOWN)
-            self._print_differences(seen.first, sum(seen.counts.values()), COLUMNS)
+            self._print_differences(seen, COLUMNS)
         if seen.exit_status:
             sys.exit(seen.exit_status)
 
@@ -154,26 +155,25 @@ class Command(ActionCommand):
         workspace = history.workspace_text(options["workspace"])
         ((uid,),) = rows("SELECT " + reads._uid_sql(reads.page_of(options["workspace"], options["user"])[1]))
         page = history.compare(Range(first=workspace, last=workspace), uid=uid, all_rows=True)
-        shown = page if options["everything"] else page[:SHOWN]
-        seen, counts = Verified(0), Counter(each.state for each in page)
+        seen = Verified(None if options["everything"] else SHOWN)
         seen.add(Part(None, 0, page, ""))
         if options["json"]:
-            found = {state: counts[state] for state in STATES}
-            self.print_json({**found, "rows": [each.as_json() for each in shown]})
+            found = {state: seen.counts[state] for state in STATES}
+            self.print_json({**found, "rows": [each.as_json() for each in seen.first]})
         elif not page:
             self.stdout.write("no workflow was used there, and none is stored")
         else:
-            states = ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+            states = ", ".join(f"{seen.counts[state]:,} {state}" for state in STATES if seen.counts[state])
             self.stdout.write(f"{counted(len(page), 'workflow')}: {states}")
-            self._print_differences(shown, len(page), COLUMNS[2:])
+            self._print_differences(seen, COLUMNS[2:])
         if seen.exit_status:
             sys.exit(seen.exit_status)
 
-    def _print_differences(self, shown: Sequence[history.Difference], total: int, columns: Sequence[str]) -> None:
-        if shown:
-            lines = [[each.as_json()[column] for column in columns] for each in shown]
+    def _print_differences(self, seen: Verified, columns: Sequence[str]) -> None:
+        if seen.first:
+            lines = [[each.as_json()[column] for column in columns] for each in seen.first]
             self.print_table([column.replace("_", " ") for column in columns], lines)
-            self.print_more(total, len(shown))
+            self.print_more(seen.counts.total(), len(seen.first))
 
     def _triggers(self, **options: Any) -> None:
         wish, quiet = options["wish"], options["json"]
