@@ -178,10 +178,11 @@ def _capture(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
-    for need in indexes.missing(host):
+    for need, create in indexes.missing(host):
+        table, label = need.model._meta.db_table, need.model._meta.label
         yield checks.Warning(
-            f"No index of {need.table} serves {need.statement}; each time it would read many runs for few.",
-            hint=f"Add models.Index(fields={list(need.fields)!r}) to {need.model}, or run: {need.create}",
+            f"No index of {table} serves {need.statement}; each time it would read many runs for few.",
+            hint=f"Add models.Index(fields={need.names!r}) to {label}, or run: {create}",
             id="recent_workflows.W011",
         )
 
