@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from math import isinf
 from typing import Any, Final
 
 from django.core.management.base import CommandError
@@ -63,7 +62,7 @@ class Command(ActionCommand):
         wishes = capture.add_mutually_exclusive_group()
         for name, help_text in WISHES.items():
             wishes.add_argument(f"--{name}", dest="wish", action="store_const", const=name, help=help_text)
-        self.add_action(actions, "metrics", "All metrics in Prometheus' text format (needs the prometheus extra).")
+        actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
 
     def _status(self, **options: Any) -> None:
         now = status()
@@ -219,23 +218,12 @@ class Command(ActionCommand):
         self.stdout.write(printable(line))
         self.stdout.flush()  # whoever waits for a lock wants to know for whom now
 
-    def _metrics(self, **options: Any) -> None:
+    def _metrics(self, **_: Any) -> None:
         try:
             from workflows_tasks.monitoring import prometheus
         except ImportError as error:
             raise CommandError("Needs the extra: pip install 'django-recent-workflows[prometheus]'.") from error
-        if options["json"]:
-            samples = [sample for family in prometheus.registry().collect() for sample in family.samples]
-            # JSON has no infinity, the age of what never was.
-            values = [None if isinf(each.value) else float(each.value) for each in samples]
-            self.print_json(
-                [
-                    {"name": each.name, "labels": each.labels, "value": value}
-                    for each, value in zip(samples, values, strict=True)
-                ]
-            )
-        else:
-            self.stdout.write(prometheus.exposition())
+        self.stdout.write(prometheus.exposition())
 
 
 def _due(due_in_s: float | None) -> str | None:
