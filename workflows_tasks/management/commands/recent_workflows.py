@@ -176,26 +176,30 @@ class Command(ActionCommand):
 
     def _triggers(self, **options: Any) -> None:
         wish, quiet = options["wish"], options["json"]
-        failed: list[Problem] = []
         if wish == "sql":
             statements = installation.statements()
             self.print_json(statements) if quiet else self.stdout.write(";\n\n".join([*statements, ""]))
             return
+        problems: list[Problem] = []
         if wish == "off":
             installation.turn_off()
         elif wish:
             work = installation.install if wish == "install" else installation.remove
-            failed = work((lambda _: None) if quiet else self._tell)
-        if wish in {"off", "remove"}:
-            if not quiet:
-                self.stdout.write(f"nothing is captured any more; to turn it on again, run: {installation.COMMAND}")
-            self._end(failed, quiet=quiet)
-        else:  # of a table that could not be locked, whom it waited for
-            named = {problem.table for problem in failed}
-            wrong = [*failed, *(each for each in installation.problems() if each.table not in named)]
-            if not quiet:
-                self._print_tables({problem.table for problem in wrong})
-            self._end(wrong, quiet=quiet)
+            problems = work((lambda _: None) if quiet else self._tell)
+        is_off = wish in {"off", "remove"}
+        if not is_off:  # of a table that could not be locked, whom it waited for
+            named = {problem.table for problem in problems}
+            problems += [problem for problem in installation.problems() if problem.table not in named]
+        if quiet:
+            self.print_json({"problems": [str(problem) for problem in problems]})
+        elif is_off:
+            self.stdout.write(f"nothing is captured any more; to turn it on again, run: {installation.COMMAND}")
+        else:
+            self._print_tables({problem.table for problem in problems})
+        for problem in [] if quiet else problems:
+            self.print_wrong(str(problem))
+        if problems:
+            sys.exit(1)
 
     def _print_tables(self, wrong: set[str]) -> None:
         """Each table of the host's that is watched. Without the log none is captured."""
@@ -204,15 +208,6 @@ class Command(ActionCommand):
             parts = [*(["runs"] if table.run else []), *(f"scope {scope.lookup}" for scope in table.scopes)]
             lines.append((table.name, ", ".join(parts), "WRONG" if {table.name, CHANGES} & wrong else "ok"))
         self.print_table(("table", "captures", "state"), lines)
-
-    def _end(self, problems: Sequence[Problem], *, quiet: bool) -> None:
-        if quiet:
-            self.print_json({"problems": [str(problem) for problem in problems]})
-        else:
-            for problem in problems:
-                self.print_wrong(str(problem))
-        if problems:
-            sys.exit(1)
 
     def _tell(self, line: str) -> None:
         self.stdout.write(printable(line))
