@@ -107,19 +107,12 @@ class Status:
         return p99_s is not None and self.oldest_s > p99_s
 
     def as_json(self) -> dict[str, Any]:
-        told = None if self.visible_is_past else 1
+        copied = ("pending", "oldest_s", "in_quarantine", "rows", "tick_s", "audit_s", "capture_problems", "rescan",
+                  "audit_failures")  # fmt: skip
+        quantiles = {"visible_p50_s": 0.50, "visible_p99_s": 0.99}
         return {
-            "pending": self.pending,
-            "oldest_s": self.oldest_s,
-            "in_quarantine": self.in_quarantine,
-            "rows": self.rows,
-            "visible_p50_s": told and self.visible_s(0.50),
-            "visible_p99_s": told and self.visible_s(0.99),
-            "tick_s": self.tick_s,
-            "audit_s": self.audit_s,
-            "capture_problems": self.capture_problems,
-            "rescan": self.rescan,
-            "audit_failures": self.audit_failures,
+            **{name: getattr(self, name) for name in copied},
+            **{name: None if self.visible_is_past else self.visible_s(q) for name, q in quantiles.items()},
             "quarantined": [each._asdict() for each in self.quarantined],
             "counters": {name: self.counters.get(name, 0) for name in telemetry.COUNTERS},
             "shards": [{k: v for k, v in asdict(shard).items() if k != "counters"} for shard in self.shards],

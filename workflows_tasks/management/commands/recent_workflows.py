@@ -70,16 +70,12 @@ class Command(ActionCommand):
             self.print_json({**now.as_json(), "findings": [finding.as_json() for finding in health.look()]})
             return
         self.print_table(
-            ("shard", "pending", "scopes", "oldest", "quarantined", "last flush", "next", "slices", "failing for"),
+            ("shard", "pending", "scopes", "oldest", "quarantined", "last flush"),
             [
-                (
-                    shard.shard, f"{shard.pending:,}", f"{shard.scopes:,}", age(shard.oldest_s), shard.quarantined,
-                    ago(shard.flushed_s), _due(shard.due_in_s), f"{shard.counters.get('slices', 0):,.0f}",
-                    age(shard.failing_s) if shard.is_failing else None,
-                )
+                (shard.shard, shard.pending, shard.scopes, age(shard.oldest_s), shard.quarantined, ago(shard.flushed_s))
                 for shard in now.shards
             ],
-        )  # fmt: skip
+        )
         self._print_figures(now)
         self._print_findings(health.look())
         for refused in now.quarantined:
@@ -219,9 +215,3 @@ class Command(ActionCommand):
         except ImportError as error:
             raise CommandError("Needs the extra: pip install 'django-recent-workflows[prometheus]'.") from error
         self.stdout.write(prometheus.exposition())
-
-
-def _due(due_in_s: float | None) -> str | None:
-    if due_in_s is None:
-        return None
-    return f"in {age(due_in_s)}" if due_in_s >= 0 else f"{age(-due_in_s)} overdue"
