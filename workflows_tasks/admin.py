@@ -1,4 +1,4 @@
-"""The table in Django's admin: to look at and search by key, with what waits and what is wrong; nothing can be edited.
+"""The table in Django's admin, read-only: search by key, what waits, and what is wrong.
 
 Built for a table of any size: see ``admin_search``.
 """
@@ -46,7 +46,7 @@ MOST_RUNS: Final = 100_000
 """Runs of a workspace that is compared while somebody waits for the page."""
 
 MOST_TOLD: Final = 20
-"""Differences that are told one by one."""
+"""Differences that are listed one by one."""
 
 MOST_COUNTED: Final = 10_000
 """Changes of one workspace that are counted."""
@@ -121,7 +121,7 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Last used")
     def used_at(self, row: Any) -> str:
-        """Both ways: for people, and to the second; to the microsecond when it is pointed at."""
+        """To the second, and as people say it; the tooltip has microseconds."""
         moment = parse_datetime(row.used_at_text)
         if moment is None:  # PostgreSQL's own: infinity, years that Python does not have
             return str(row.used_at_text)
@@ -177,7 +177,7 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
             messages.success(request, f"Logged {counted(logged, 'change')}; the next flush looks at their rows.")
 
     def _chosen(self, request: HttpRequest, queryset: Rows) -> Sequence[WorkspaceRecentWorkflow]:
-        """The chosen rows, or none where "all" are too many: the admin then passes the whole table."""
+        """The chosen rows; none if they are too many. For "select all" the admin passes the whole table."""
         chosen = list(queryset[: MOST_CHOSEN + 1])
         if len(chosen) > MOST_CHOSEN:
             messages.error(request, f"These are more than {MOST_CHOSEN:,} rows; search for fewer.")
@@ -245,9 +245,9 @@ def _refuse(*_: Any) -> Any:
 
 
 def _names(field: Any, of: set[Any]) -> dict[Any, str]:
-    """The names of instances by their key, by one query; of those that are gone, or have no name of their own, none.
+    """Names by key, in one query. What is gone has none.
 
-    ``__str__`` is the host's. If it asks the database, it would for each row, and is left out.
+    ``__str__`` is the host's code. If it queries the database, it would do so for each row: no names are shown then.
     """
     if field.remote_field is None:
         return {}

@@ -1,4 +1,4 @@
-"""Celery's side: queues, routes and beat entries, and the one helper that gives them to an app.
+"""Queues, routes and beat entries, and the one function that adds them to a Celery app.
 
 A host with an app of its own::
 
@@ -8,7 +8,7 @@ A host with an app of its own::
     app.config_from_object("django.conf:settings", namespace="CELERY")
     configure(app)
 
-``celeryconfig.py`` at the top of this repository does just that for a host that has none.
+``celeryconfig.py`` at the top of this repository does this for a host that has no app.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUORUM: Final = "quorum"
 
 
 def configure(app: Celery) -> None:
-    """Add this package's queues, routes and beat entries to a host's app; what the host set stays.
+    """Add this package's queues, routes and beat entries to a host's app. The host's own stay.
 
     The host's default queue is kept among the queues, so that a worker started without ``-Q`` still consumes it. If
     the settings cannot be used nothing is added: Django can then start as far as its system checks, which say why.
@@ -92,7 +92,7 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
 
 
 def expires_s(period_s: float) -> float:
-    """Seconds until a periodic message expires: several periods, for a busy worker comes to it late."""
+    """Seconds until a periodic message expires: several periods, because a busy worker comes to it late."""
     return 5 * period_s
 
 

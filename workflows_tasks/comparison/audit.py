@@ -20,9 +20,10 @@ FAILURES_KEPT = 20
 
 
 def step() -> int:
-    """Compare as many parts as it takes to be round within the period; returns how many runs were logged for repair.
+    """Compare as many parts as a round within ``AUDIT_PERIOD_S`` needs; returns how many runs it logged for repair.
 
-    Where it goes on is stored after each part, so a part that kills its worker is passed over by the next step.
+    The place is stored after each part, so a step that is killed costs one part. A part that fails is noted and passed
+    over.
     """
     row = installation()
     if row.audit_after is None:

@@ -91,10 +91,9 @@ def estimated_runs() -> int:
 
 
 def _cut(among: Range, size: int) -> tuple[str | None, int]:
-    """Where to end a part of about ``size`` runs, never inside a workspace, and how many runs it has.
+    """The last workspace of a part of about ``size`` runs, and how many runs the part has.
 
-    The workspace is None where the rest of the range has fewer. Whole workspaces past ``size`` are read no further
-    than that, so a giant one costs one look.
+    The part ends with the workspace of its ``size``-th run. The workspace is None if the range has fewer runs.
     """
     statement = compose(
         "SELECT {text} FROM {raw} WHERE {where} ORDER BY raw.workspace OFFSET {size} LIMIT 1",

@@ -1,6 +1,6 @@
-"""Is everything all right, and if not, why? For container health checks, and for whoever is woken at 3 a.m.
+"""Is everything all right, and if not, why? For monitoring, and for whoever is woken at 3 a.m.
 
-Each finding names the part to look at: the queue and its worker, beat, the error that flushes meet, the command to run.
+Each finding names what to look at: the queue and its worker, beat, the error of the flushes, the command to run.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Finding:
 
 
 def late_s() -> float:
-    """Seconds after which a change or a tick is late, whatever happened to one message."""
+    """Seconds after which a change or a tick is late, even if one message was lost."""
     settings = conf.settings()
     return max(5 * settings.flush_window_s, 3 * settings.tick_period_s)
 
 
 def look(limit_s: float | None = None) -> Iterator[Finding]:
-    """Ask the database, the broker where something is late, and Redis.
+    """Ask the database and Redis; and the broker and its workers, if something is late.
 
     Args:
         limit_s: seconds that a change may wait; ``late_s()`` by default.
@@ -70,7 +70,7 @@ def look(limit_s: float | None = None) -> Iterator[Finding]:
 
 
 def database_problem(error: Exception) -> str:
-    """What the database said, and the command that makes a table of ours that is missing."""
+    """The database's error, with the command to run if one of our tables is missing."""
     missing = sqlstate(error) == UNDEFINED_TABLE
     command = installation.COMMAND if CHANGES in str(error) else "manage.py migrate"
     return brief(error) + (f"; run: {command}" if missing else "")
@@ -94,7 +94,7 @@ def capture_problems() -> list[str]:
 
 
 def findings(now: Status, limit_s: float | None = None) -> Iterator[Finding]:
-    """What a status says."""
+    """What a status shows, good and bad."""
     looked = _Look(now, late_s() if limit_s is None else limit_s)
     yield looked.tick()
     yield looked.audit()
@@ -148,7 +148,7 @@ class _Look:
         return Finding("audit", OK, ago(now.audit_s))
 
     def changes(self) -> Iterator[Finding]:
-        """One for each error that flushes meet, one for all shards that wait without one."""
+        """A finding for each error of flushes, and one for all shards that wait without an error."""
         failing = self._now.failing
         yield from (Finding("changes", FAIL, _failing(error, shards)) for error, shards in failing.items())
         late = [

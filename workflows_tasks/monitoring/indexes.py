@@ -1,4 +1,4 @@
-"""Which of our statements no index of the host's serves. Without one, they read all runs, again and again."""
+"""Statements of ours that no index of the host serves. Each would read all runs, again and again."""
 
 from __future__ import annotations
 

@@ -28,12 +28,11 @@ class RecentWorkflowsCollector(Collector):
     """Register it where the project serves its metrics: ``REGISTRY.register(RecentWorkflowsCollector())``."""
 
     def describe(self) -> list[Metric]:
-        """Nothing: a registry would else collect as it is registered, and a project not start without a database."""
+        """Empty: or the registry would collect at once, and a project could not start without its database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Read every shard. Where the database does not answer ``up`` is 0, and all there is: other metrics of the same
-        registry go on."""
+        """Read every shard. If the database does not answer, ``up`` is 0 and the only metric; the host's own go on."""
         now: Status | None = None
         with suppress(DatabaseError, InterfaceError):
             now = status()

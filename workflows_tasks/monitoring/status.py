@@ -1,4 +1,4 @@
-"""How everything is at this moment, as values: commands print them, the admin shows them, Prometheus exports them."""
+"""The state of everything at this moment, as values for the commands, the admin and Prometheus."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ShardStatus:
 
     @property
     def is_failing(self) -> bool:
-        """Its flushes meet an error. What they met before the log was emptied in another way is past."""
+        """Its flushes fail. An error counts only while changes wait: the log may have been emptied in another way."""
         return bool(self.error and self.pending)
 
     @property
@@ -79,12 +79,12 @@ class Status:
 
     @property
     def flushed_s(self) -> float | None:
-        """Since any shard was flushed."""
+        """Seconds since the last flush of any shard."""
         return min((shard.flushed_s for shard in self.shards if shard.flushed_s is not None), default=None)
 
     @property
     def failing(self) -> dict[str, list[ShardStatus]]:
-        """The errors that flushes meet, each with the shards that meet it."""
+        """The errors of flushes, each with its shards."""
         met: dict[str, list[ShardStatus]] = {}
         for shard in self.shards:
             if shard.is_failing:

@@ -30,7 +30,7 @@ VERIFY: Final = (
     "2: they agree, except what waits or is in quarantine."
 )
 WISHES: Final = {
-    "install": "make what is missing or outdated",
+    "install": "create what is missing or outdated",
     "off": "capture nothing from now on; locks no table",
     "remove": "drop triggers and functions; the log stays",
     "sql": "print the statements of an installation",
@@ -125,7 +125,7 @@ class Command(ActionCommand):
 
     def _verify(self, **options: Any) -> None:
         among, repair = history.parse_range(options["workspaces"]), options["repair"]
-        status()  # a table of ours that is missing is one error, and not one of each part
+        status()  # if one of our tables is missing, this fails once, and not once for each part
         seen = Verified(None if options["everything"] else SHOWN, repaired=repair)
         length = history.runs_of(among) if options["workspaces"] else history.estimated_runs()
         with self.bar(length, quiet=options["json"], label="verifying") as progress:
@@ -183,7 +183,7 @@ class Command(ActionCommand):
             work = installation.install if wish == "install" else installation.remove
             problems = work((lambda _: None) if quiet else self._tell)
         is_off = wish in {"off", "remove"}
-        if not is_off:  # of a table that could not be locked, whom it waited for
+        if not is_off:  # of a table that could not be locked, only the problem that says who held it
             named = {problem.table for problem in problems}
             problems += [problem for problem in installation.problems() if problem.table not in named]
         if quiet:
@@ -207,7 +207,7 @@ class Command(ActionCommand):
 
     def _tell(self, line: str) -> None:
         self.stdout.write(printable(line))
-        self.stdout.flush()  # whoever waits for a lock wants to know for whom now
+        self.stdout.flush()  # who waits for a lock must be told at once who holds it
 
     def _metrics(self, **_: Any) -> None:
         try:
