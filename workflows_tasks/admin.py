@@ -30,7 +30,7 @@ from workflows_tasks.comparison.verified import Verified
 from workflows_tasks.host import host, storage_field
 from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.monitoring import health
-from workflows_tasks.monitoring.status import age, ago, counted, status
+from workflows_tasks.monitoring.status import age, counted, status
 from workflows_tasks.monitoring.telemetry import printable
 from workflows_tasks.projection import changes
 from workflows_tasks.projection.sql import Range, Sql, compose, rows
@@ -190,22 +190,14 @@ def _badge(state: str, text: str) -> SafeString:
 
 
 def _pipeline() -> dict[str, Any]:
-    """What stands above the list: what is wrong and why, figures, shards."""
+    """What stands above the list: what is wrong and why, and figures."""
     wrong = [finding for finding in health.look() if finding.state != health.OK]
     try:
         now = status()
     except (DatabaseError, InterfaceError):
         return {"findings": wrong}
-    shards = [
-        (shard, age(shard.oldest_s), ago(shard.flushed_s),
-         "fails" if shard.is_failing else "waits" if shard.pending else "ok")
-        for shard in now.shards
-    ]  # fmt: skip
-    return {
-        "now": now, "findings": wrong, "shards": shards,
-        "oldest": age(now.oldest_s), "tick": ago(now.tick_s), "audit": ago(now.audit_s),
-        "visible": None if now.visible_is_past else (age(now.visible_s(0.50)), age(now.visible_s(0.99))),
-    }  # fmt: skip
+    visible = None if now.visible_is_past else (age(now.visible_s(0.50)), age(now.visible_s(0.99)))
+    return {"findings": wrong, "now": now, "oldest": age(now.oldest_s), "visible": visible}
 
 
 def _tell_verified(request: HttpRequest, workspace: str) -> None:
