@@ -49,12 +49,8 @@ def late_s() -> float:
     return max(5 * settings.flush_window_s, 3 * settings.tick_period_s)
 
 
-def look(limit_s: float | None = None) -> Iterator[Finding]:
-    """Ask the database and Redis; and the broker and its workers, if something is late.
-
-    Args:
-        limit_s: seconds that a change may wait; ``late_s()`` by default.
-    """
+def look() -> Iterator[Finding]:
+    """Ask the database and Redis; and the broker and its workers, if something is late."""
     try:
         problems = capture_problems()
         now = status()
@@ -65,7 +61,7 @@ def look(limit_s: float | None = None) -> Iterator[Finding]:
         yield from (Finding("capture", FAIL, printable(problem)) for problem in problems)
         if not problems:
             yield Finding("capture", OK, "every table is captured")
-        yield from findings(now, limit_s)
+        yield from findings(now)
     yield from _redis()
 
 
@@ -93,9 +89,9 @@ def capture_problems() -> list[str]:
     return problems
 
 
-def findings(now: Status, limit_s: float | None = None) -> Iterator[Finding]:
+def findings(now: Status) -> Iterator[Finding]:
     """What a status shows, good and bad."""
-    looked = _Look(now, late_s() if limit_s is None else limit_s)
+    looked = _Look(now)
     yield looked.tick()
     yield looked.audit()
     yield from looked.changes()
@@ -116,9 +112,8 @@ def findings(now: Status, limit_s: float | None = None) -> Iterator[Finding]:
 class _Look:
     """A status, and the queue if it must be asked."""
 
-    def __init__(self, now: Status, limit_s: float) -> None:
+    def __init__(self, now: Status) -> None:
         self._now = now
-        self._limit_s = limit_s
 
     def tick(self) -> Finding:
         age_s = self._now.tick_s
@@ -153,10 +148,10 @@ class _Look:
         yield from (Finding("changes", FAIL, _failing(error, shards)) for error, shards in failing.items())
         late = [
             shard for shard in self._now.shards
-            if (shard.oldest_s or 0.0) > self._limit_s and not shard.is_failing
+            if (shard.oldest_s or 0.0) > late_s() and not shard.is_failing
         ]  # fmt: skip
         if late:
-            yield Finding("changes", FAIL, f"{_waiting(late)}; {self._limit_s:g} s are allowed: {self._why_late()}")
+            yield Finding("changes", FAIL, f"{_waiting(late)}; {late_s():g} s are allowed: {self._why_late()}")
         elif not failing:
             pending, oldest_s = self._now.pending, self._now.oldest_s
             yield Finding("changes", OK, f"{pending:,} wait, the oldest {age(oldest_s)}" if pending else "none wait")

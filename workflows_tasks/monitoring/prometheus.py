@@ -64,13 +64,8 @@ def _families(now: Status) -> Iterator[Metric]:
         yield HistogramMetricFamily(PREFIX + name, told, buckets=buckets, sum_value=total.get(f"{name}:sum", 0))
 
 
-def registry() -> CollectorRegistry:
-    """A registry with nothing else in it."""
-    made = CollectorRegistry()
-    made.register(RecentWorkflowsCollector())
-    return made
-
-
 def exposition() -> str:
     """All metrics in the text format."""
-    return generate_latest(registry()).decode()
+    registry = CollectorRegistry()
+    registry.register(RecentWorkflowsCollector())
+    return generate_latest(registry).decode()

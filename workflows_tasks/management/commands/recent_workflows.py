@@ -24,7 +24,6 @@ from workflows_tasks.projection import changes, flush
 from workflows_tasks.projection.sql import Range, rows
 
 COLUMNS: Final = ("workspace", "uid", "workflow", "state", "kind", "stored_used_at", "stored_run", "used_at", "run")
-OLDEST: Final = "how long a change may wait; 5 * FLUSH_WINDOW_S or 3 * TICK_PERIOD_S by default, whichever is more"
 VERIFY: Final = (
     "Compare the table with the runs. Exit status 0: they agree; 1: they differ, or a part could not be compared; "
     "2: they agree, except what waits or is in quarantine."
@@ -43,8 +42,7 @@ class Command(ActionCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         self.add_action(actions, "status", "What waits in each shard, rows, lag, counters; and what health says.")
-        look = self.add_action(actions, "health", "Is everything all right, and if not, why? Exit status 1 at a FAIL.")
-        look.add_argument("--oldest", metavar="SECONDS", type=float, dest="limit_s", help=OLDEST)
+        self.add_action(actions, "health", "Is everything all right, and if not, why? Exit status 1 at a FAIL.")
         push = self.add_action(actions, "flush", "Flush all that waits now, without a worker.")
         push.add_argument("--retry", action="store_true", help="also the changes in quarantine")
         verify = self.add_action(actions, "verify", VERIFY)
@@ -95,7 +93,7 @@ class Command(ActionCommand):
         self.stdout.write(f"so far: {', '.join(numbers) or 'nothing'}")
 
     def _health(self, **options: Any) -> None:
-        found = list(health.look(options["limit_s"]))
+        found = list(health.look())
         if options["json"]:
             self.print_json([finding.as_json() for finding in found])
         else:
