@@ -35,7 +35,7 @@ class ShardStatus:
 
     @property
     def is_failing(self) -> bool:
-        """Its flushes fail. An error counts only while changes wait: the log may have been emptied in another way."""
+        """Its flushes fail. An error counts only while changes wait, since the log may be emptied in another way."""
         return bool(self.error and self.pending)
 
     @property
