@@ -1,4 +1,4 @@
-"""The table in Django's admin: to look at and search by key, with what waits and what is wrong; nothing can be edited.
+"""The table in Django's admin, read-only: search by key, what waits, and what is wrong.
 
 Built for a table of any size: see ``admin_search``.
 """
@@ -12,8 +12,8 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import ShowFacets
 from django.contrib.admin.utils import quote
 from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.db import DatabaseError, InterfaceError
-from django.db.models import Model, TextField
+from django.db import DatabaseError, InterfaceError, connections
+from django.db.models import Model, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -22,17 +22,18 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import is_aware, localtime
 
-from workflows_tasks import history
+from workflows_tasks import conf, history, keys
 from workflows_tasks.admin_base import ReadOnlyAdmin
-from workflows_tasks.admin_rows import complete
 from workflows_tasks.admin_search import BoundedPaginator, ByKey, Rows
 from workflows_tasks.comparison.compare import DRIFT
-from workflows_tasks.host import host
+from workflows_tasks.comparison.verified import Verified
+from workflows_tasks.host import host, storage_field
 from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.monitoring import health
-from workflows_tasks.monitoring.status import age, ago, counted, status
+from workflows_tasks.monitoring.status import age, counted, status
 from workflows_tasks.monitoring.telemetry import printable
-from workflows_tasks.projection.sql import Range, compose, rows
+from workflows_tasks.projection import changes
+from workflows_tasks.projection.sql import Range, Sql, compose, rows
 from workflows_tasks.rechecks import recheck
 
 MOST_CHOSEN: Final = 1_000
@@ -45,7 +46,13 @@ MOST_RUNS: Final = 100_000
 """Runs of a workspace that is compared while somebody waits for the page."""
 
 MOST_TOLD: Final = 20
-"""Differences that are told one by one."""
+"""Differences that are listed one by one."""
+
+MOST_COUNTED: Final = 10_000
+"""Changes of one workspace that are counted."""
+
+COLUMNS: Final = {"workspace": "workspace_id", "user": "uid", "workflow": "published_run_id"}
+"""Columns of a row whose keys are shown with a name."""
 
 
 @admin.register(WorkspaceRecentWorkflow)
@@ -87,14 +94,14 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         row = super().get_object(request, object_id, from_field)
-        complete([row] if row else [])
+        _complete([row] if row else [])
         return row
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The page's rows, completed by one query for each thing that is shown beside them."""
         page: Any = super().get_changelist_instance(request)
         page.result_list = list(page.result_list)
-        complete(page.result_list)
+        _complete(page.result_list)
         return page
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -114,7 +121,7 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Last used")
     def used_at(self, row: Any) -> str:
-        """Both ways: for people, and to the second; to the microsecond when it is pointed at."""
+        """To the second, and as people say it; the tooltip has microseconds."""
         moment = parse_datetime(row.used_at_text)
         if moment is None:  # PostgreSQL's own: infinity, years that Python does not have
             return str(row.used_at_text)
@@ -155,14 +162,11 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
             messages.error(request, f"These are rows of {len(names)} workspaces; choose at most {MOST_WORKSPACES}.")
             return
         for name in names:
-            if _is_heavy(name):
-                messages.warning(
-                    request,
-                    f"Workspace {name} has more than {MOST_RUNS:,} runs. Verify it on a terminal: "
-                    f"manage.py recent_workflows verify --workspaces {name}..{name}",
-                )
-            else:
+            if history.runs_of(Range(first=name, last=name)) <= MOST_RUNS:
                 _tell_verified(request, name)
+            else:
+                command = f"manage.py recent_workflows verify --workspaces {name}..{name}"
+                messages.warning(request, f"Workspace {name} has more than {MOST_RUNS:,} runs. Run: {command}")
 
     @admin.action(description="Look at the chosen rows again", permissions=["recheck"])
     def recheck(self, request: HttpRequest, queryset: Rows) -> None:
@@ -173,7 +177,7 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
             messages.success(request, f"Logged {counted(logged, 'change')}; the next flush looks at their rows.")
 
     def _chosen(self, request: HttpRequest, queryset: Rows) -> Sequence[WorkspaceRecentWorkflow]:
-        """The chosen rows, or none where "all" are too many: the admin then passes the whole table."""
+        """The chosen rows; none if they are too many. For "select all" the admin passes the whole table."""
         chosen = list(queryset[: MOST_CHOSEN + 1])
         if len(chosen) > MOST_CHOSEN:
             messages.error(request, f"These are more than {MOST_CHOSEN:,} rows; search for fewer.")
@@ -186,62 +190,84 @@ def _badge(state: str, text: str) -> SafeString:
 
 
 def _pipeline() -> dict[str, Any]:
-    """What stands above the list: what is wrong and why, figures, shards."""
+    """What stands above the list: what is wrong and why, and figures."""
+    wrong = [finding for finding in health.look() if finding.state != health.OK]
     try:
-        now = status(exactly=False)
-    except (DatabaseError, InterfaceError) as error:
-        return {"findings": [health.Finding("database", health.FAIL, health.database_problem(error))]}
-    captured = [health.Finding("capture", health.FAIL, printable(each)) for each in now.capture_problems]
-    wrong = [each for each in [*captured, *health.findings(now)] if each.state != health.OK]
-    past = now.visible_is_past
-    shards = [
-        (
-            shard,
-            age(shard.oldest_s),
-            ago(shard.flushed_s),
-            "fails" if shard.is_failing else "waits" if shard.pending else "ok",
-        )
-        for shard in now.shards
-    ]
-    return {
-        "now": now, "findings": wrong, "shards": shards,
-        "oldest": age(now.oldest_s), "tick": ago(now.tick_s), "audit": ago(now.audit_s),
-        "is_late": now.oldest_s > health.late_s(),
-        "visible": None if past else (age(now.visible_s(0.50)), age(now.visible_s(0.99))),
-    }  # fmt: skip
-
-
-def _is_heavy(workspace: str) -> bool:
-    among = Range(first=workspace, last=workspace)
-    counted = compose(
-        "SELECT count(*) FROM (SELECT FROM {raw} WHERE {where} LIMIT {most}) AS counted",
-        where=among.where("raw.workspace"), most=MOST_RUNS + 1,
-    )  # fmt: skip
-    return int(rows(counted)[0][0]) > MOST_RUNS
+        now = status()
+    except (DatabaseError, InterfaceError):
+        return {"findings": wrong}
+    visible = None if now.visible_is_past else (age(now.visible_s(0.50)), age(now.visible_s(0.99)))
+    return {"findings": wrong, "now": now, "oldest": age(now.oldest_s), "visible": visible}
 
 
 def _tell_verified(request: HttpRequest, workspace: str) -> None:
-    parts = list(history.parts(Range(first=workspace, last=workspace)))
-    for part in parts:
-        if part.error:
-            messages.error(request, f"Workspace {workspace} could not be compared. {part.error}")
-            return
-    differences = [each for part in parts for each in part.differences]
-    drift = [each for each in differences if each.state == DRIFT]
-    explained = counted(len(differences) - len(drift), "row")
-    others = f", except {explained} whose changes wait or were refused" if differences else ""
-    if not drift:
-        messages.success(request, f"Workspace {workspace}: table and runs agree{others}.")
-    for each in drift[:MOST_TOLD]:
-        whose = f"user {each.uid}" if each.uid else "anybody"
-        stored, true = _use(each.stored_run, each.stored_used_at), _use(each.run, each.used_at)
-        messages.warning(
-            request,
-            f"Workspace {workspace}, workflow {each.workflow} by {whose} is {each.kind}: stored {stored}, true {true}.",
-        )
-    if len(drift) > MOST_TOLD:
-        messages.warning(request, f"Workspace {workspace}: {counted(len(drift) - MOST_TOLD, 'more difference')}.")
+    seen = Verified(MOST_TOLD)
+    for part in history.parts(Range(first=workspace, last=workspace)):
+        seen.add(part)
+    tell = messages.warning if seen.counts[DRIFT] else messages.error if seen.failures else messages.success
+    tell(request, f"Workspace {workspace}: {'; '.join([*seen.failures, *seen.sentences()])}.")
+    for each in seen.first:
+        if each.state == DRIFT:
+            whose = f"user {each.uid}" if each.uid else "anybody"
+            stored, true = _use(each.stored_run, each.stored_used_at), _use(each.run, each.used_at)
+            what = f"workflow {each.workflow} by {whose} is {each.kind}: stored {stored}, true {true}."
+            messages.warning(request, f"Workspace {workspace}, {what}")
 
 
 def _use(run: str | None, used_at: str | None) -> str:
     return "none" if run is None else f"run {run} at {used_at}"
+
+
+def _complete(listed: Sequence[Any]) -> None:
+    """Give rows the names of what they name, and what waits in their workspaces: one query for each, for a page."""
+    names = {name: _names(getattr(host(), name), {getattr(row, COLUMNS[name]) for row in listed}) for name in COLUMNS}
+    texts = {key: history.workspace_text(key) for key in {row.workspace_id for row in listed}}
+    waiting = _waiting(list(texts.values()))
+    for row in listed:
+        row.names = {name: names[name].get(getattr(row, COLUMNS[name])) for name in COLUMNS}
+        row.waiting = waiting.get(texts[row.workspace_id], (0, None, 0))
+
+
+class _NotCheap(Exception):
+    """A model's ``__str__`` asked the database."""
+
+
+def _refuse(*_: Any) -> Any:
+    raise _NotCheap
+
+
+def _names(field: Any, of: set[Any]) -> dict[Any, str]:
+    """Names by key, in one query. What is gone has none.
+
+    ``__str__`` is the host's code. If it queries the database, it would do so for each row: no names are shown then.
+    """
+    if field.remote_field is None:
+        return {}
+    target, named = field.target_field, {}
+    by_value = {storage_field(field).to_python(key): key for key in of if key != ""}
+    using = connections[host().database]
+    found = QuerySet(field.related_model).using(using.alias).filter(**{f"{target.attname}__in": list(by_value)})
+    for instance in found:
+        try:
+            with using.execute_wrapper(_refuse):
+                named[by_value[getattr(instance, target.attname)]] = printable(str(instance))
+        except Exception:  # whatever the host's __str__ raises: the key alone is shown then
+            return {}
+    return named
+
+
+def _waiting(workspaces: list[str]) -> dict[str, tuple[int, float | None, int]]:
+    """What waits in the change log of each workspace: changes, the oldest's age, changes in quarantine."""
+    statement = compose(
+        """SELECT workspace, count(*) FILTER (WHERE {takeable}),
+            extract(epoch FROM clock_timestamp() - min(at) FILTER (WHERE {takeable}))::float8,
+            count(*) FILTER (WHERE error IS NOT NULL)
+        FROM unnest({workspaces}, {shards}) AS asked(workspace, shard) CROSS JOIN LATERAL (
+            SELECT at, retry_at, error FROM {log} AS change
+            WHERE change.shard = asked.shard AND change.workspace = asked.workspace LIMIT {most}
+        ) AS change GROUP BY workspace""",
+        takeable=changes.TAKEABLE, most=MOST_COUNTED,
+        workspaces=Sql("%s::text[]", (workspaces,)),
+        shards=Sql("%s::int[]", ([keys.shard_of(each, conf.settings().shards) for each in workspaces],)),
+    )  # fmt: skip
+    return {workspace: (pending, oldest_s, refused) for workspace, pending, oldest_s, refused in rows(statement)}

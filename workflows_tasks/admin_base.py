@@ -15,7 +15,7 @@ else:
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Rows that nobody adds, edits or deletes by hand, whatever the permissions; those say what may be asked for."""
+    """Nobody adds, edits or deletes rows by hand. Permissions only decide which actions are offered."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Search by key for a table of any size: what is asked for is found by an index."""
+"""Search by key in a table of any size: an index finds what is asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workflows_tasks.host import host, storage_field
 from workflows_tasks.models import WorkspaceRecentWorkflow
 
 MOST_COUNTED: Final = 10_000
-"""Rows that a list counts and pages through. Who looks for one among more has a key to search by."""
+"""Rows that a list counts and pages through. To find one among more, search by its key."""
 
 Rows = QuerySet[WorkspaceRecentWorkflow]
 
@@ -37,7 +37,7 @@ class BoundedPaginator(RowsPaginator):
 
 
 class ByKey(admin.ListFilter):
-    """Search by exact keys. An index leads to a workspace and to a run; user and workflow are looked for in one."""
+    """Search by exact keys. An index leads to a workspace and to a run; users and workflows are searched within one."""
 
     title = "key"
     template = "admin/workflows_tasks/by_key.html"

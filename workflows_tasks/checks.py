@@ -17,7 +17,7 @@ from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation, nudge, triggers
 from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.host import Host
-from workflows_tasks.monitoring import indexes
+from workflows_tasks.monitoring import health, indexes
 from workflows_tasks.projection.sql import Sql, quoted, rows
 from workflows_tasks.queues import beat_schedule
 
@@ -38,7 +38,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 
 
 def check_filter(**_: Any) -> Iterator[checks.CheckMessage]:
-    """Parts of the filter that lead to no column have no trigger."""
+    """A part of the filter that leads to no column has no trigger."""
     host = _host()
     for part in host.filter_reads.unseen if host else ():
         yield checks.Warning(
@@ -73,7 +73,7 @@ def check_database_engine(**_: Any) -> Iterator[checks.CheckMessage]:
 
 
 def check_redis(**_: Any) -> Iterator[checks.CheckMessage]:
-    """Whether ``REDIS_URL`` makes a client. Whether that is answered is a matter of ``health``."""
+    """Whether ``REDIS_URL`` makes a client. ``health`` asks whether the server answers."""
     if _host() is None or not conf.settings().redis_url:
         return
     try:
@@ -103,7 +103,7 @@ def check_beat(**_: Any) -> Iterator[checks.CheckMessage]:
 
 
 def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Everything that only the server knows. Silent while tables are missing: ``migrate`` asks before it makes them."""
+    """What only the server knows. Silent while tables are missing: ``migrate`` runs checks before it creates them."""
     host = _host()
     if host is None or host.database not in (databases or ()) or connections[host.database].vendor != "postgresql":
         return []
@@ -127,7 +127,7 @@ def _version(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _row_security(host: Host) -> Iterator[checks.CheckMessage]:
-    """A policy that hides runs would look like their deletion, so flushes set ``row_security = off``: an error then."""
+    """Runs that a policy hides would look deleted. So flushes set ``row_security = off``, which makes it an error."""
     for table in triggers.tables(host):
         ((is_active, role),) = rows(
             Sql("SELECT coalesce(row_security_active(to_regclass(%s)), false), current_user", (quoted(table.name),))
@@ -143,7 +143,7 @@ def _row_security(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _spelling(host: Host) -> Iterator[checks.CheckMessage]:
-    """Keys are compared as text here. Where PostgreSQL takes two spellings for one, the two would not agree."""
+    """The table compares keys as text. It would disagree with a column in which two spellings are equal."""
     for field in (host.workspace, host.user, host.workflow):
         statement = """
             WITH RECURSIVE kind(oid, name, base) AS (
@@ -169,35 +169,21 @@ def _spelling(host: Host) -> Iterator[checks.CheckMessage]:
 def _capture(host: Host) -> Iterator[checks.CheckMessage]:
     if installation.names() is None:
         return
-    row = installation.installation()
-    for problem in installation.problems():
+    for problem in health.capture_problems():
         yield checks.Warning(
-            f"Writes may not be captured: {problem}.",
-            hint="manage.py recent_workflows triggers shows all; migrate installs what is missing, too.",
+            f"Rows may become wrong: {problem}.",
+            hint="manage.py recent_workflows health says the same; migrate installs what is missing, too.",
             id="recent_workflows.W010",
-        )
-    if row.shards != conf.settings().shards:
-        yield checks.Warning(
-            f"{conf.NAME}['SHARDS'] is {conf.settings().shards} here and {row.shards} in the database; "
-            "until they are one, processes with another number flush nothing.",
-            hint=f"Deploy one number everywhere, then run: {installation.COMMAND}",
-            id="recent_workflows.W011",
-        )
-    if installation.fingerprint_changed(row):
-        yield checks.Warning(
-            "Models, path, RUN_FILTER or GRAINS differ from those that the table was kept for; rows that nobody "
-            "writes to would stay as they were.",
-            hint=f"Run migrate, or: {installation.COMMAND}. Every workspace is then looked at again.",
-            id="recent_workflows.W012",
         )
 
 
 def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
-    for need in indexes.missing(host):
+    for need, create in indexes.missing(host):
+        table, label = need.model._meta.db_table, need.model._meta.label
         yield checks.Warning(
-            f"No index of {need.table} serves {need.statement}; each time it would read many runs for few.",
-            hint=f"Add models.Index(fields={list(need.fields)!r}) to {need.model}, or run: {need.create}",
-            id="recent_workflows.W013",
+            f"No index of {table} serves {need.statement}; each time it would read many runs for few.",
+            hint=f"Add models.Index(fields={need.names!r}) to {label}, or run: {create}",
+            id="recent_workflows.W011",
         )
 
 

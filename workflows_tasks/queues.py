@@ -1,4 +1,4 @@
-"""Celery's side: queues, routes and beat entries, and the one helper that gives them to an app.
+"""Queues, routes and beat entries, and the one function that adds them to a Celery app.
 
 A host with an app of its own::
 
@@ -8,7 +8,7 @@ A host with an app of its own::
     app.config_from_object("django.conf:settings", namespace="CELERY")
     configure(app)
 
-``celeryconfig.py`` at the top of this repository does just that for a host that has none.
+``celeryconfig.py`` at the top of this repository does this for a host that has no app.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUORUM: Final = "quorum"
 
 
 def configure(app: Celery) -> None:
-    """Add this package's queues, routes and beat entries to a host's app; what the host set stays.
+    """Add this package's queues, routes and beat entries to a host's app. The host's own stay.
 
     The host's default queue is kept among the queues, so that a worker started without ``-Q`` still consumes it. If
     the settings cannot be used nothing is added: Django can then start as far as its system checks, which say why.
@@ -68,41 +68,32 @@ def routes() -> dict[str, dict[str, str]]:
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
-    """Beat entries. Each message expires, so that an outage leaves no pile of them."""
+    """Beat entries. Each message expires, so that an outage leaves no pile of them.
+
+    The backfill's tick is named here because this package does not import that one. It goes to the live queue: in its
+    own it would wait behind the chunks that it looks after.
+    """
     settings = conf.settings()
     periods_s = {
-        "tick": settings.tick_period_s,
-        "audit": settings.audit_step_s,
+        "tick": ("workflows_tasks.tasks.tick", settings.tick_period_s),
+        "audit": ("workflows_tasks.tasks.audit", settings.audit_step_s),
     }
+    # Asked of the settings, since an app may be configured before Django's registry is ready.
+    if any(entry.split(".")[0] == "backfill" for entry in django_settings.INSTALLED_APPS):
+        periods_s["backfill"] = ("backfill.tasks.tick", settings.backfill_tick_s)
     return {
         f"recent-workflows-{name}": {
-            "task": f"workflows_tasks.tasks.{name}",
+            "task": task,
             "schedule": period_s,
             "options": {"queue": settings.queue, "expires": expires_s(period_s)},
         }
-        for name, period_s in periods_s.items()
-    } | (_backfill_schedule(settings) if _has_backfill() else {})
+        for name, (task, period_s) in periods_s.items()
+    }
 
 
 def expires_s(period_s: float) -> float:
-    """Seconds until a periodic message expires: several periods, for a busy worker comes to it late."""
+    """Seconds until a periodic message expires: several periods, because a busy worker comes to it late."""
     return 5 * period_s
-
-
-def _backfill_schedule(settings: conf.Settings) -> dict[str, dict[str, Any]]:
-    """By name, for this package does not import that one. On the live queue: in its own, ticks would wait behind the
-    chunks that they look after."""
-    entry = {
-        "task": "backfill.tasks.tick",
-        "schedule": settings.backfill_tick_s,
-        "options": {"queue": settings.queue, "expires": expires_s(settings.backfill_tick_s)},
-    }
-    return {"recent-workflows-backfill": entry}
-
-
-def _has_backfill() -> bool:
-    """Asked of the settings, since an app may be configured before Django's registry is ready."""
-    return any(entry.split(".")[0] == "backfill" for entry in django_settings.INSTALLED_APPS)
 
 
 def _as_list(routes: Any) -> Iterable[Any]:

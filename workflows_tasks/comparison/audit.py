@@ -6,6 +6,7 @@ It should never find anything. What it finds is an alarm, and is repaired.
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 from django.db.models.functions import Now
 
@@ -20,24 +21,30 @@ FAILURES_KEPT = 20
 
 
 def step() -> int:
-    """Compare as many parts as it takes to be round within the period; returns how many runs were logged for repair.
+    """Compare as many parts as a round within ``AUDIT_PERIOD_S`` needs; returns how many runs it logged for repair.
 
-    Where it goes on is stored after each part, so a part that kills its worker is passed over by the next step.
+    The place is stored before a part is compared. A part whose step is killed is passed over and stays noted, as one
+    that fails does; the round would else never come past it.
     """
     row = installation()
     if row.audit_after is None:
         row.audit_failures = []  # a new round
     logged = 0
-    for number, part in enumerate(verify.parts(Range(after=row.audit_after)), start=1):
+
+    def begin(name: str, last: str | None) -> None:
+        _store(audit_after=last, audit_failures=[f"{name}: its step did not end", *row.audit_failures])
+
+    for number, part in enumerate(verify.parts(Range(after=row.audit_after), begin), start=1):
         logged += verify.repair(part.differences)
-        failures = [part.error, *row.audit_failures][:FAILURES_KEPT] if part.error else row.audit_failures
-        row.audit_failures = failures
-        Installation.objects.using(host().database).filter(pk=row.pk).update(
-            audit_after=part.last, audited_at=Now(), audit_failures=failures
-        )
+        row.audit_failures = [*filter(None, [part.error]), *row.audit_failures][:FAILURES_KEPT]
+        _store(audited_at=Now(), audit_failures=row.audit_failures)
         if number >= _parts_a_step():
             break
     return logged
+
+
+def _store(**values: Any) -> None:
+    Installation.objects.using(host().database).filter(pk=Installation.ONLY).update(**values)
 
 
 def _parts_a_step() -> int:

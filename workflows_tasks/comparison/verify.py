@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from math import ceil
 from typing import Final, NamedTuple
@@ -31,24 +31,29 @@ class Part(NamedTuple):
     """Why it could not be compared; empty if it was."""
 
 
-def parts(among: Range) -> Iterator[Part]:
-    """Compare a range of workspaces, ``AUDIT_CHUNK`` runs at a time; a part that fails is noted and passed over."""
+def parts(among: Range, begin: Callable[[str, str | None], None] = lambda *_: None) -> Iterator[Part]:
+    """Compare a range of workspaces, ``AUDIT_CHUNK`` runs at a time; a part that fails is noted and passed over.
+
+    Args:
+        begin: called before each part is compared, with its name and its last workspace.
+    """
     last: str | None = ""
     while last is not None:
         last, runs = _cut(among, conf.settings().audit_chunk)
         part = among if last is None else replace(among, last=last)
-        yield _compared(part, last, runs)
+        name = f"workspaces {part.first or part.after or ''}..{part.last or ''}"
+        begin(name, last)
+        yield _compared(part, name, last, runs)
         among = replace(among, first=None, after=last)
 
 
-def _compared(part: Range, last: str | None, runs: int) -> Part:
+def _compared(part: Range, name: str, last: str | None, runs: int) -> Part:
     pieces = ceil(runs / MOST_RUNS) or 1
     try:
         differences = [row for piece in range(pieces) for row in compare(part, part=(piece, pieces))]
     except DatabaseError as error:
-        what = f"workspaces {part.first or part.after or ''}..{part.last or ''}"
-        telemetry.range_not_compared(what, error)
-        return Part(last, runs, [], f"{what}: {telemetry.brief(error)}")
+        telemetry.range_not_compared(name, error)
+        return Part(last, runs, [], f"{name}: {telemetry.brief(error)}")
     return Part(last, runs, differences, "")
 
 
@@ -91,10 +96,9 @@ def estimated_runs() -> int:
 
 
 def _cut(among: Range, size: int) -> tuple[str | None, int]:
-    """Where to end a part of about ``size`` runs, never inside a workspace, and how many runs it has.
+    """The last workspace of a part of about ``size`` runs, and how many runs the part has.
 
-    The workspace is None where the rest of the range has fewer. Whole workspaces past ``size`` are read no further
-    than that, so a giant one costs one look.
+    The part ends with the workspace of its ``size``-th run. The workspace is None if the range has fewer runs.
     """
     statement = compose(
         "SELECT {text} FROM {raw} WHERE {where} ORDER BY raw.workspace OFFSET {size} LIMIT 1",

@@ -1,5 +1,4 @@
-"""What the commands have in common: actions with arguments of their own, ``--json``, bounded output, errors that say
-the fix instead of a traceback."""
+"""What the commands share: actions with arguments, ``--json``, bounded output, and errors that name the fix."""
 
 from __future__ import annotations
 
@@ -80,7 +79,7 @@ class ActionCommand(BaseCommand):
 
 
 def _leave_pipe() -> None:
-    """Nobody reads any more. What is still buffered goes nowhere, or Python would complain at its end."""
+    """Nobody reads any more. Discard what is still buffered, or Python would complain when it exits."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(CLOSED_PIPE)

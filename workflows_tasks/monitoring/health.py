@@ -1,6 +1,6 @@
-"""Is everything all right, and if not, why? For container health checks, and for whoever is woken at 3 a.m.
+"""Is everything all right, and if not, why? For monitoring, and for whoever is woken at 3 a.m.
 
-Each finding names the part to look at: the queue and its worker, beat, the error that flushes meet, the command to run.
+Each finding names what to look at: the queue and its worker, beat, the error of the flushes, the command to run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FAIL: Final = "FAIL"
 UNDEFINED_TABLE: Final = "42P01"
 
 BROKER_S: Final = 1.0
-"""Seconds to wait for the broker's answer, once to connect and once for the answer."""
+"""Seconds to wait for the answer of the broker, of all workers, and of those that consume the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +44,36 @@ class Finding:
 
 
 def late_s() -> float:
-    """Seconds after which a change or a tick is late, whatever happened to one message."""
+    """Seconds after which a change or a tick is late, even if one message was lost."""
     settings = conf.settings()
     return max(5 * settings.flush_window_s, 3 * settings.tick_period_s)
 
 
-def look(limit_s: float | None = None) -> Iterator[Finding]:
-    """Ask the database, the broker where something is late, and Redis.
-
-    Args:
-        limit_s: seconds that a change may wait; ``late_s()`` by default.
-    """
+def look() -> Iterator[Finding]:
+    """Ask the database and Redis; and the broker and its workers, if something is late."""
     try:
-        yield from capture_findings()
-        now = status(exactly=False)
+        problems = capture_problems()
+        now = status()
     except (DatabaseError, InterfaceError) as error:
         yield Finding("database", FAIL, database_problem(error))
     else:
         yield Finding("database", OK, "answers, and is migrated")
-        yield from findings(now, limit_s)
+        yield from (Finding("capture", FAIL, printable(problem)) for problem in problems)
+        if not problems:
+            yield Finding("capture", OK, "every table is captured")
+        yield from findings(now)
     yield from _redis()
 
 
 def database_problem(error: Exception) -> str:
-    """What the database said, and the command that makes a table of ours that is missing."""
+    """The database's error, with the command to run if one of our tables is missing."""
     missing = sqlstate(error) == UNDEFINED_TABLE
     command = installation.COMMAND if CHANGES in str(error) else "manage.py migrate"
     return brief(error) + (f"; run: {command}" if missing else "")
 
 
-def capture_findings() -> Iterator[Finding]:
-    """What the catalogue says now about triggers and log, and whether settings are those that the table is kept for."""
+def capture_problems() -> list[str]:
+    """What is wrong now: with triggers and log, and with settings that are not those the table is kept for."""
     problems = [str(problem) for problem in installation.problems()]
     row = Installation.objects.using(host().database).filter(pk=Installation.ONLY).first()
     if row and row.shards != conf.settings().shards:
@@ -87,15 +86,12 @@ def capture_findings() -> Iterator[Finding]:
             "models, path, RUN_FILTER or GRAINS differ from those that the table was kept for, so old rows may be "
             f"wrong; run: {installation.COMMAND}"
         )
-    for problem in problems:
-        yield Finding("capture", FAIL, printable(problem))
-    if not problems:
-        yield Finding("capture", OK, "every table is captured")
+    return problems
 
 
-def findings(now: Status, limit_s: float | None = None) -> Iterator[Finding]:
-    """What a status says."""
-    looked = _Look(now, late_s() if limit_s is None else limit_s)
+def findings(now: Status) -> Iterator[Finding]:
+    """What a status shows, good and bad."""
+    looked = _Look(now)
     yield looked.tick()
     yield looked.audit()
     yield from looked.changes()
@@ -116,15 +112,14 @@ def findings(now: Status, limit_s: float | None = None) -> Iterator[Finding]:
 class _Look:
     """A status, and the queue if it must be asked."""
 
-    def __init__(self, now: Status, limit_s: float) -> None:
+    def __init__(self, now: Status) -> None:
         self._now = now
-        self._limit_s = limit_s
 
     def tick(self) -> Finding:
         age_s = self._now.tick_s
         if age_s is not None and age_s <= late_s():
             return Finding("tick", OK, f"{ago(age_s)}")
-        why = self._worker_is_missing or (
+        why = self._stuck or (
             "beat is not running, or has no entry for workflows_tasks.tasks.tick; start: celery -A … beat"
         )
         return Finding("tick", FAIL, f"{ago(age_s)}, {late_s():g} s are allowed: {why}")
@@ -134,7 +129,10 @@ class _Look:
         allowed_s = 3 * settings.audit_step_s + settings.compare_timeout_s
         if now.audit_s is None:
             return Finding(
-                "audit", WARN, f"no step yet; the first comes {settings.audit_step_s:g} s after beat's start"
+                "audit",
+                WARN,
+                f"no step yet; the first comes {settings.audit_step_s:g} s after beat's start, "
+                "if beat has an entry for workflows_tasks.tasks.audit",
             )
         if now.audit_s > allowed_s:
             why = "is beat running, with an entry for workflows_tasks.tasks.audit?"
@@ -145,57 +143,64 @@ class _Look:
         return Finding("audit", OK, ago(now.audit_s))
 
     def changes(self) -> Iterator[Finding]:
-        """One for each error that flushes meet, one for all shards that wait without one."""
+        """A finding for each error of flushes, and one for all shards that wait without an error."""
         failing = self._now.failing
         yield from (Finding("changes", FAIL, _failing(error, shards)) for error, shards in failing.items())
         late = [
             shard for shard in self._now.shards
-            if (shard.oldest_s or 0.0) > self._limit_s and not shard.is_failing
+            if (shard.oldest_s or 0.0) > late_s() and not shard.is_failing
         ]  # fmt: skip
         if late:
-            yield Finding("changes", FAIL, f"{_waiting(late)}; {self._limit_s:g} s are allowed: {self._why_late()}")
+            yield Finding("changes", FAIL, f"{_waiting(late)}; {late_s():g} s are allowed: {self._why_late()}")
         elif not failing:
             pending, oldest_s = self._now.pending, self._now.oldest_s
             yield Finding("changes", OK, f"{pending:,} wait, the oldest {age(oldest_s)}" if pending else "none wait")
 
     def _why_late(self) -> str:
-        if self._worker_is_missing:
-            return self._worker_is_missing
-        tick = self.tick()
-        if tick.state == FAIL:
+        if self._stuck:
+            return self._stuck
+        if self.tick().state == FAIL:
             return f"no flush message came, and the tick has stopped ({ago(self._now.tick_s)}); is beat running?"
-        messages = self._queue[0]
-        if messages:
-            busy = f"the workers of queue {conf.settings().queue!r} are busy: {counted(messages, 'message')} there"
-            return f"{busy}, the last flush {ago(self._now.flushed_s)}; give it a worker of its own, or more processes"
+        queue = conf.settings().queue
         return (
-            f"the queue {conf.settings().queue!r} is empty and beat runs: another session holds the shard, or a "
-            "worker took its message and does not finish; look at the worker's log"
+            _busy(self._queue[0], self._now)
+            if self._queue[0]
+            else (
+                f"the queue {queue!r} is empty and beat runs: another session holds the shard, or a worker took its "
+                "message and does not finish; look at the worker's log"
+            )
         )
 
     @cached_property
-    def _worker_is_missing(self) -> str:
-        """Why no worker can be at work; empty if one may be."""
+    def _stuck(self) -> str:
+        """Why no message of the queue is worked off; empty if they may be."""
         name = conf.settings().queue
         try:
-            messages, consumers = self._queue
+            messages, pools = self._queue
         except Exception as error:  # whatever a transport raises
             return f"the broker does not answer ({brief(error)})"
-        there = f"{counted(messages, 'message')} there"
-        if consumers == 0:
-            return f"no worker consumes the queue {name!r} ({there}); start: celery -A … worker -Q {name}"
-        ages = [each for each in (self._now.flushed_s, self._now.tick_s) if each is not None]
-        if messages and min(ages, default=late_s() + 1) > late_s():
+        if not pools:
+            there, start = f"{counted(messages, 'message')} there", f"start: celery -A … worker -Q {name}"
+            return f"no worker that answers consumes the queue {name!r} ({there}); {start}"
+        slow = [worker for worker, pool in pools.items() if pool.get("max-tasks-per-child") == 1]
+        if slow:
             return (
-                f"no worker takes messages from the queue {name!r} ({there}); start: celery -A … worker -Q {name}; "
-                "if one runs, other tasks keep it busy, and the queue needs a worker of its own"
+                f"{', '.join(slow)} replaces its process after each task, which takes seconds; "
+                "start it with --max-tasks-per-child=1000"
             )
-        return ""
+        ages = [each for each in (self._now.flushed_s, self._now.tick_s) if each is not None]
+        return _busy(messages, self._now) if messages and min(ages, default=late_s() + 1) > late_s() else ""
 
     @cached_property
-    def _queue(self) -> tuple[int, int | None]:
-        """Messages in the live queue; and its consumers, None where the broker does not know."""
+    def _queue(self) -> tuple[int, dict[str, dict[str, Any]]]:
         return _queue()
+
+
+def _busy(messages: int, now: Status) -> str:
+    return (
+        f"the workers of the queue {conf.settings().queue!r} are busy: {counted(messages, 'message')} there, the last "
+        f"flush {ago(now.flushed_s)}; give it a worker of its own, or more processes"
+    )
 
 
 def _failing(error: str, shards: list[ShardStatus]) -> str:
@@ -209,17 +214,21 @@ def _waiting(late: list[ShardStatus]) -> str:
     return f"{sum(shard.pending for shard in late):,} wait in {names(late)}, the oldest {age(oldest_s)}"
 
 
-def _queue() -> tuple[int, int | None]:
-    name = conf.settings().queue
-    app: Any = current_app
+def _queue() -> tuple[int, dict[str, dict[str, Any]]]:
+    """Messages in the live queue; and the workers that consume it, each with what it says of its pool."""
+    name, app = conf.settings().queue, current_app._get_current_object()  # type: ignore[attr-defined]
     url = app.connection_for_write().as_uri(include_password=True)
-    with nudge._bounded(app._get_current_object(), url, BROKER_S).clone() as connection:
+    with nudge._bounded(app, url, BROKER_S).clone() as connection:
+        asked = {"connection": connection, "timeout": BROKER_S}
+        consumed = app.control.inspect(**asked).active_queues() or {}
+        workers = [worker for worker, queues in consumed.items() if name in {queue["name"] for queue in queues}]
+        told = app.control.inspect(workers, limit=len(workers), **asked).stats() if workers else None
+        pools = {worker: stats["pool"] for worker, stats in (told or {}).items()}
         try:
             channel: Any = connection.default_channel
-            declared = channel.queue_declare(queue=name, passive=True)
-        except connection.channel_errors:  # there is no such queue: nobody consumes it, or it is empty in Redis
-            return 0, 0 if connection.transport.driver_type == "amqp" else None
-        return declared.message_count, declared.consumer_count if connection.transport.driver_type == "amqp" else None
+            return channel.queue_declare(queue=name, passive=True).message_count, pools
+        except connection.channel_errors:  # there is no such queue, or in Redis it is empty
+            return 0, pools
 
 
 def _redis() -> Iterator[Finding]:

@@ -1,11 +1,10 @@
-"""Which of our statements no index of the host's serves. Without one, they read all runs, again and again."""
+"""Statements of ours that no index of the host serves. Each would read all runs, again and again."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db.models import Q
 from django.db.models.constants import LOOKUP_SEP
@@ -19,94 +18,78 @@ from workflows_tasks.projection.sql import Sql, quoted, rows
 PARTITIONED: Final = "p"
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """An index that a statement of ours needs."""
 
     statement: str
     """What the statement is for."""
-    model: str
-    table: str
-    fields: tuple[str, ...]
-    """As ``models.Index`` takes them."""
-    columns: tuple[str, ...]
-    free: frozenset[str] = frozenset()
-    """Columns that may stand among the first, because the statement says what they are equal to."""
-    is_partitioned: bool = False
+    fields: list[Any]
+    """The statement says what the first are equal to, and takes rows in the order of the last, newest first. One field
+    alone is an equality. An index may leave out those between the first and the last."""
 
     @property
-    def create(self) -> str:
+    def model(self) -> Any:
+        return self.fields[0].model
+
+    @property
+    def names(self) -> list[str]:
+        """As ``models.Index`` takes them."""
+        *equal, last = (field.name for field in self.fields)
+        return [*equal, f"-{last}"] if equal else [last]
+
+    @property
+    def columns(self) -> list[str]:
+        return [field.column for field in self.fields]
+
+    def is_served(self, index: list[str]) -> bool:
+        """Whether an index of these columns serves it."""
+        first, *others = self.columns
+        if not others:
+            return index[:1] == [first]
+        before = set(index[: index.index(others[-1])]) if others[-1] in index else set()
+        return first in before and before <= {first, *others}
+
+    def create(self, *, is_partitioned: bool) -> str:
         """The statement that makes it without stopping writers."""
-        table = quoted(self.table)
-        columns = ", ".join(
-            quoted(column) + (" DESC" if field.startswith("-") else "")
-            for column, field in zip(self.columns, self.fields, strict=True)
-        )
-        if not self.is_partitioned:
+        table = quoted(self.model._meta.db_table)
+        *equal, last = map(quoted, self.columns)
+        columns = ", ".join([*equal, f"{last} DESC"] if equal else [last])
+        if not is_partitioned:
             return f"CREATE INDEX CONCURRENTLY ON {table} ({columns});"
-        name = quoted("_".join((self.table[:20], *self.columns))[:60])
+        name = quoted("_".join((self.model._meta.db_table[:20], *self.columns))[:60])
         return (
             f"CREATE INDEX {name} ON ONLY {table} ({columns}); then for each partition CREATE INDEX CONCURRENTLY ON "
             f"partition ({columns}); and ALTER INDEX {name} ATTACH PARTITION its index; (CONCURRENTLY is not for a "
             f"partitioned table itself)"
         )
 
-    def is_served(self, index: tuple[str, ...]) -> bool:
-        """Whether an index of these columns serves it.
 
-        The statement says what the first columns are equal to, and takes the rows in the order of the last. One column
-        alone is an equality.
-        """
-        if len(self.columns) == 1:
-            return index[:1] == self.columns
-        *equal, last = self.columns
-        if last not in index:
-            return False
-        before = set(index[: index.index(last)])
-        return equal[0] in before and before <= {*equal, *self.free}
-
-
-def missing(host: Host) -> Iterator[Need]:
-    """Needs that no index serves. Tables that are not there yet need nothing."""
-    by_columns = {(need.table, need.columns): need for need in reversed(list(_needs(host)))}  # the first of each
-    for need in reversed(by_columns.values()):
+def missing(host: Host) -> Iterator[tuple[Need, str]]:
+    """Needs that no index serves, each with the statement that makes it. Tables that are not there need nothing."""
+    by_columns: dict[Any, Need] = {}
+    for need in _needs(host):
+        by_columns.setdefault((need.model, *need.columns), need)
+    for need in by_columns.values():
         kind, served = _catalogue(need)
         if kind is not None and not served:
-            yield _partitioned(need) if kind == PARTITIONED else need
-
-
-def _partitioned(need: Need) -> Need:
-    return Need(need.statement, need.model, need.table, need.fields, need.columns, need.free, is_partitioned=True)
+            yield need, need.create(is_partitioned=kind == PARTITIONED)
 
 
 def _needs(host: Host) -> Iterator[Need]:
     workspace, user, used_at = host.workspace, host.user, host.used_at
     equal = [field for field in _equalities(host) if field.model is workspace.model]
-    grains = conf.settings().grains
     wanted = {
         conf.WORKSPACE: ("the search for the newest run of a workspace", [workspace, *equal, used_at]),
         conf.USER: ("the search for the newest run of a user", [user, workspace, *equal, used_at]),
     }
-    yield _need("comparing the table with a workspace's runs", [workspace])
-    for grain in grains:
+    yield Need("comparing the table with a workspace's runs", [workspace])
+    for grain in conf.settings().grains:
         statement, fields = wanted[grain]
         # The columns of a multi-table model are in several tables, and no index has them together.
-        yield _need(statement, fields if used_at.model is fields[0].model else fields[:1])
+        yield Need(statement, fields if used_at.model is fields[0].model else fields[:1])
     for lookup in scopes.lookups():
         for field in _hops(host, lookup):
-            yield _need(f"finding the runs of a changed {lookup.replace(LOOKUP_SEP, '.')}", [field])
-
-
-def _need(statement: str, fields: list[Any]) -> Need:
-    """The last of several fields is a moment, the newest first. Those between it and the first may be left out."""
-    model = fields[0].model
-    names = [field.name for field in fields]
-    if len(fields) > 1:
-        names[-1] = f"-{names[-1]}"
-    columns = tuple(str(field.column) for field in fields)
-    return Need(
-        statement, model._meta.label, str(model._meta.db_table), tuple(names), columns, frozenset(columns[1:-1])
-    )
+            yield Need(f"finding the runs of a changed {lookup.replace(LOOKUP_SEP, '.')}", [field])
 
 
 def _hops(host: Host, lookup: str) -> Iterator[Any]:
@@ -147,12 +130,10 @@ def _catalogue(need: Need) -> tuple[str | None, bool]:
         WHERE c.oid = to_regclass(%s)
     """
     kind, served = None, False
-    for relkind, columns, predicate, method in rows(Sql(statement, (quoted(need.table),))):
-        kind = relkind
-        index = tuple(json.loads(columns))
-        is_whole = not predicate or predicate == f"({index[0]} IS NOT NULL)"
-        if len(need.columns) > 1:
-            served = served or (method == "btree" and need.is_served(index))
-        else:
-            served = served or (method in {"btree", "hash"} and is_whole and need.is_served(index))
+    for relkind, columns, predicate, method in rows(Sql(statement, (quoted(need.model._meta.db_table),))):
+        kind, index = relkind, json.loads(columns)
+        is_ordered = len(need.fields) > 1
+        is_whole = is_ordered or not predicate or predicate == f"({index[0]} IS NOT NULL)"
+        methods = {"btree"} if is_ordered else {"btree", "hash"}
+        served = served or (method in methods and is_whole and need.is_served(index))
     return kind, served

@@ -28,15 +28,14 @@ class RecentWorkflowsCollector(Collector):
     """Register it where the project serves its metrics: ``REGISTRY.register(RecentWorkflowsCollector())``."""
 
     def describe(self) -> list[Metric]:
-        """Nothing: a registry would else collect as it is registered, and a project not start without a database."""
+        """Empty: or the registry would collect at once, and a project could not start without its database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Read every shard. Where the database does not answer ``up`` is 0, and all there is: other metrics of the same
-        registry go on."""
+        """Read every shard. If the database does not answer, ``up`` is 0 and the only metric; the host's own go on."""
         now: Status | None = None
         with suppress(DatabaseError, InterfaceError):
-            now = status(exactly=False)
+            now = status()
         yield GaugeMetricFamily(PREFIX + "up", telemetry.UP, value=now is not None)
         if now is not None:
             yield from _families(now)
@@ -65,13 +64,8 @@ def _families(now: Status) -> Iterator[Metric]:
         yield HistogramMetricFamily(PREFIX + name, told, buckets=buckets, sum_value=total.get(f"{name}:sum", 0))
 
 
-def registry() -> CollectorRegistry:
-    """A registry with nothing else in it."""
-    made = CollectorRegistry()
-    made.register(RecentWorkflowsCollector())
-    return made
-
-
 def exposition() -> str:
     """All metrics in the text format."""
-    return generate_latest(registry()).decode()
+    registry = CollectorRegistry()
+    registry.register(RecentWorkflowsCollector())
+    return generate_latest(registry).decode()

@@ -1,4 +1,4 @@
-"""How everything is at this moment, as values: commands print them, the admin shows them, Prometheus exports them."""
+"""The state of everything at this moment, as values for the commands, the admin and Prometheus."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes
 from workflows_tasks.projection.changes import Quarantined
 from workflows_tasks.projection.sql import compose, fragments, quoted, rows
-
-COUNTED_UP_TO: Final = 100_000
-"""Tables estimated to have more rows than this are not counted, which would take seconds."""
 
 QUARANTINED_SHOWN: Final = 20
 
@@ -38,7 +35,7 @@ class ShardStatus:
 
     @property
     def is_failing(self) -> bool:
-        """Its flushes meet an error. What they met before the log was emptied in another way is past."""
+        """Its flushes fail. An error counts only while changes wait, since the log may be emptied in another way."""
         return bool(self.error and self.pending)
 
     @property
@@ -56,7 +53,7 @@ class Status:
 
     shards: list[ShardStatus]
     rows: int
-    rows_are_estimated: bool
+    """PostgreSQL's own estimate, for counting takes seconds; 0 before the table is first analyzed."""
     tick_s: float | None
     """Since the last tick; None if there was none."""
     audit_s: float | None
@@ -82,12 +79,12 @@ class Status:
 
     @property
     def flushed_s(self) -> float | None:
-        """Since any shard was flushed."""
+        """Seconds since the last flush of any shard."""
         return min((shard.flushed_s for shard in self.shards if shard.flushed_s is not None), default=None)
 
     @property
     def failing(self) -> dict[str, list[ShardStatus]]:
-        """The errors that flushes meet, each with the shards that meet it."""
+        """The errors of flushes, each with its shards."""
         met: dict[str, list[ShardStatus]] = {}
         for shard in self.shards:
             if shard.is_failing:
@@ -110,40 +107,27 @@ class Status:
         return p99_s is not None and self.oldest_s > p99_s
 
     def as_json(self) -> dict[str, Any]:
-        told = None if self.visible_is_past else 1
+        copied = ("pending", "oldest_s", "in_quarantine", "rows", "tick_s", "audit_s", "capture_problems", "rescan",
+                  "audit_failures")  # fmt: skip
+        quantiles = {"visible_p50_s": 0.50, "visible_p99_s": 0.99}
         return {
-            "pending": self.pending,
-            "oldest_s": self.oldest_s,
-            "in_quarantine": self.in_quarantine,
-            "rows": self.rows,
-            "rows_are_estimated": self.rows_are_estimated,
-            "visible_p50_s": told and self.visible_s(0.50),
-            "visible_p99_s": told and self.visible_s(0.99),
-            "tick_s": self.tick_s,
-            "audit_s": self.audit_s,
-            "capture_problems": self.capture_problems,
-            "rescan": self.rescan,
-            "audit_failures": self.audit_failures,
+            **{name: getattr(self, name) for name in copied},
+            **{name: None if self.visible_is_past else self.visible_s(q) for name, q in quantiles.items()},
             "quarantined": [each._asdict() for each in self.quarantined],
             "counters": {name: self.counters.get(name, 0) for name in telemetry.COUNTERS},
             "shards": [{k: v for k, v in asdict(shard).items() if k != "counters"} for shard in self.shards],
         }
 
 
-def status(*, exactly: bool = True) -> Status:
-    """Read everything. Writes nothing, so a standby can be asked too.
-
-    Args:
-        exactly: count the rows of a small table.
-    """
-    number, estimated = _rows(exactly=exactly)
+def status() -> Status:
+    """Read everything. Writes nothing, so a standby can be asked too."""
     kept = _kept()
     shards = [
         ShardStatus(each.shard, each.pending, each.scopes, each.oldest_s, each.quarantined, **kept.get(each.shard, {}))
         for each in changes.status()
     ]
     quarantined = changes.quarantined(QUARANTINED_SHOWN) if any(shard.quarantined for shard in shards) else []
-    return Status(shards, number, estimated, **_installation(), quarantined=quarantined)
+    return Status(shards, _rows(), **_installation(), quarantined=quarantined)
 
 
 def _kept() -> dict[int, dict[str, Any]]:
@@ -176,14 +160,10 @@ def _installation() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rows(*, exactly: bool) -> tuple[int, bool]:
-    table = fragments().table
-    estimate = compose("SELECT reltuples::bigint FROM pg_class WHERE oid = '{table}'::regclass", table=table)
-    ((estimated,),) = rows(estimate)
-    if estimated > COUNTED_UP_TO or not exactly:
-        return max(estimated, 0), True
-    ((counted,),) = rows(compose("SELECT count(*) FROM {table}", table=table))
-    return int(counted), False
+def _rows() -> int:
+    estimate = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = '{table}'::regclass"
+    ((estimated,),) = rows(compose(estimate, table=fragments().table))
+    return int(estimated)
 
 
 def names(shards: Sequence[ShardStatus]) -> str:

@@ -1,4 +1,4 @@
-"""Every log line and every metric, in one place: the code says what happened, this module how it is told.
+"""Every log line and every metric in one place: the code says what happened, this module says it in words.
 
 Counters and histograms are kept in the row of each shard and written by the flush's own transaction. A host may run one
 task per process, and ``status``, Prometheus and the demo all read the same numbers.
@@ -31,7 +31,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "failures": "Flushes that failed. Their changes stayed in the log.",
     "lost_messages": "Flush messages that the tick found overdue and sent again.",
     "nudge_failures": "Times that a save could not reach Redis or the broker. The tick finds its change.",
-    "drift": "Differences that no change explained, found by the audit, a backfill or verify. 0 is right.",
+    "drift": "Differences that no change explained, found by the audit, a backfill or verify. It should be 0.",
 }
 """Counters since installation: name -> what it counts."""
 
@@ -52,7 +52,7 @@ GAUGES: Final[Mapping[str, str]] = {
 PROCESS_GAUGES: Final[Mapping[str, str]] = {
     "tick_age_seconds": "Seconds since the last tick: beat's heartbeat.",
     "audit_age_seconds": "Seconds since the last step of the audit.",
-    "capture_problems": "What keeps writes from being captured, as the last tick saw it. 0 is right.",
+    "capture_problems": "What keeps writes from being captured, as the last tick saw it. It should be 0.",
 }
 
 
@@ -166,7 +166,7 @@ def nudge_recovered(what: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Text that anybody may have put there, so that every terminal and log file takes it on one line."""
+    """Text of unknown origin, escaped so that every terminal and log file takes it as one line."""
     escaped = text.encode(errors="backslashreplace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in escaped)
 

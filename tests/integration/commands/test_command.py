@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,13 +58,28 @@ def test_status_shows_each_shard_errors_and_what_is_refused(scene: Scene) -> Non
     code, shown = ran("status")
     assert code == 0
     assert "commit to visible" in shown
-    assert "last tick: never" in shown
+    assert "FAIL  tick: never" in shown
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = E'no\\nkey', tries = 2, retry_at = now() + interval '1 h'")
     _, shown = ran("status")
     assert "quarantined: run " in shown
     assert r"no\nkey" in shown, "on one line"
     assert told("status")[1]["in_quarantine"] > 0
+
+
+@pytest.mark.host_independent
+def test_status_says_why_changes_wait(scene: Scene) -> None:
+    """The same as ``health``: the queue and the worker to look at."""
+    scene.run(5)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '30 s'")
+    why = "no worker that answers consumes the queue 'test-"
+    code, shown = ran("status")
+    assert code == 0
+    assert re.search(
+        rf"^FAIL  changes: .* wait in shard.*, the oldest 3\d\.\d s; .* are allowed: {why}", shown, re.MULTILINE
+    )
+    assert why in {finding["part"]: finding["why"] for finding in told("status")[1]["findings"]}["changes"]
 
 
 def test_flush_says_what_it_did_and_that_nothing_is_pending(scene: Scene) -> None:
@@ -109,7 +125,7 @@ def test_verify_names_drift_first_repairs_it_and_agrees(scene: Scene) -> None:
     code, shown = ran("verify")
     assert code == 1
     assert shown.splitlines()[0].startswith("2 differences that no change explains (")
-    assert "run again with --repair" in shown
+    assert "verify --repair puts them right" in shown
     code, shown = ran("verify", "--repair")
     assert (code, "repaired" in shown) == (1, True)
     assert ran("verify")[0] == 0
@@ -157,9 +173,22 @@ def test_explain_shows_a_page_beside_the_truth(scene: Scene) -> None:
     code, shown = ran("explain", key)
     assert code == 2
     assert shown.splitlines()[0] == "2 workflows: 1 waiting, 1 agrees"
+    assert [line.split()[1] for line in shown.splitlines()[2:]] == ["waiting", "agrees"]
     code, found = told("explain", key, user)
     assert (code, found["waiting"], found["agrees"], len(found["rows"])) == (2, 1, 1, 2)
     assert {row["uid"] for row in found["rows"]} == {user}
+
+
+def test_explain_shows_what_differs_first(scene: Scene) -> None:
+    """A row far down the page would else be left out."""
+    scene.settled(5)
+    scene.row(scene.workflow).delete()
+    for number in range(SHOWN):
+        scene.settled(6 + number, workflow=scene.host.make_workflow())
+    lose_changes()
+    code, shown = ran("explain", str(scene.key_of(scene.workspace)))
+    assert (code, shown.splitlines()[0]) == (1, f"{SHOWN + 1} workflows: 1 drift, {SHOWN} agrees")
+    assert shown.splitlines()[2].split()[:3] == [str(scene.workflow.pk), "drift", "missing"]
 
 
 def test_triggers_without_a_flag_says_what_is_wrong(scene: Scene) -> None:
@@ -198,7 +227,7 @@ def test_triggers_sql_is_what_an_installation_executes(scene: Scene) -> None:
     assert told("triggers", "--sql")[1] == installation.statements()
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", [action for action in ACTIONS if action != "metrics"])
 def test_every_action_has_json(scene: Scene, action: str) -> None:
     code, found = told(action)
     assert code in {0, 1}

@@ -73,3 +73,22 @@ def test_what_fails_is_kept_for_the_operator_and_passed_over(lost: Scene, monkey
     for _ in range(3 * audit.FAILURES_KEPT):
         audit.step()
     assert len(installation().audit_failures) <= audit.FAILURES_KEPT
+
+
+def test_a_part_whose_step_is_killed_is_noted_and_passed_over(lost: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host's time limit would else kill every step at the same part, and the round never go on."""
+    killed = history.workspace_text(lost.workspace)
+    whole = comparing.compare
+
+    def compare(among: Range, **how: Any) -> Any:
+        if among.last == killed:
+            raise SystemExit  # as a killed process, it stores nothing more
+        return whole(among, **how)
+
+    monkeypatch.setattr(verify, "compare", compare)
+    assert audit.step() == 1
+    with pytest.raises(SystemExit):
+        audit.step()
+    assert audit.step() == 1, "the workspace after it"
+    (failure,) = installation().audit_failures
+    assert failure.endswith(f"..{killed}: its step did not end")

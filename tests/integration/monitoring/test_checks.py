@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.hosts.environment import OVERRIDES
 from workflows_tasks import checks, conf
+from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.errors import ConfigurationError
+from workflows_tasks.monitoring import indexes
 
 pytestmark = pytest.mark.host_independent
 
@@ -275,17 +278,17 @@ def test_a_sound_database(sound: Host) -> None:
 def test_writes_that_are_not_captured(sound: Host) -> None:
     execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON bots_savedrun')
     said = of_database()
-    assert f"(recent_workflows.W010) Writes may not be captured: bots_savedrun: has no trigger {ROW_TRIGGER}" in said
+    assert f"(recent_workflows.W010) Rows may become wrong: bots_savedrun: has no trigger {ROW_TRIGGER}" in said
     installation.install()
     assert of_database() == ""
 
 
 def test_another_number_of_shards_and_another_rule(sound: Host, configure: Configure) -> None:
     configure(SHARDS=5)
-    assert "(recent_workflows.W011)" in of_database()
+    assert "(recent_workflows.W010) Rows may become wrong: SHARDS is 5 here and 8 in the database" in of_database()
     configure(SHARDS=8, RUN_FILTER=Q(surface=0, uid__gt=""))
     said = of_database()
-    assert "(recent_workflows.W012)" in said
+    assert "(recent_workflows.W010) Rows may become wrong: models, path, RUN_FILTER or GRAINS differ" in said
     assert installation.COMMAND in said
 
 
@@ -335,7 +338,7 @@ def test_an_index_that_is_missing_is_named_with_the_statement_that_makes_it(
         ((name, definition),) = cursor.fetchall()
     execute(f'DROP INDEX "{name}"')
     said = of_database()
-    assert f"(recent_workflows.W013) No index of bots_savedrun serves {statement}" in said
+    assert f"(recent_workflows.W011) No index of bots_savedrun serves {statement}" in said
     create = re.search(r"or run: (CREATE INDEX CONCURRENTLY [^;]+);", said)
     assert create is not None
     execute(create[1])
@@ -351,6 +354,29 @@ def test_an_index_that_is_missing_is_named_with_the_statement_that_makes_it(
             if each.startswith("bots_savedrun_") and each.endswith("_idx"):
                 execute(f'DROP INDEX "{each}"')
         execute(definition)
+
+
+@pytest.fixture
+def partitioned(sound: Host) -> Iterator[None]:
+    """The runs' table has partitions, and no index."""
+    execute(
+        "ALTER TABLE bots_savedrun RENAME TO elsewhere",
+        "CREATE TABLE bots_savedrun (LIKE elsewhere) PARTITION BY RANGE (id)",
+        "CREATE TABLE part_of_runs PARTITION OF bots_savedrun DEFAULT",
+    )
+    yield
+    execute("DROP TABLE bots_savedrun", "ALTER TABLE elsewhere RENAME TO bots_savedrun")
+
+
+def test_a_partitioned_table_gets_its_index_by_what_it_accepts(partitioned: None) -> None:
+    """The steps that the hint names are taken."""
+    for _, create in indexes.missing(hosts.host()):
+        found = re.search(r'^(CREATE INDEX ("\w+") ON ONLY "bots_savedrun" \(.+?\)); then for each partition', create)
+        assert found is not None, create
+        columns = create[create.index("(") :].split(")")[0]
+        execute(found[1], f"CREATE INDEX CONCURRENTLY a_part ON part_of_runs {columns})")
+        execute(f"ALTER INDEX {found[2]} ATTACH PARTITION a_part", f"ALTER INDEX a_part RENAME TO of_{found[2][1:-1]}")
+    assert list(indexes.missing(hosts.host())) == []
 
 
 def test_every_check_has_its_test() -> None:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from demo.servers import free_port
+from demo.servers import Process, free_port
+from tests import sessions
+from tests.commands import ROOT
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
+from tests.hosts.environment import OVERRIDES
 from tests.integration.monitoring.conftest import Age
 from tests.integration.nudge.worker import working
 from tests.oracle import flush_all
-from workflows_tasks import conf
+from workflows_tasks import conf, tasks
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.models import CHANGES, Installation, Shard
@@ -70,7 +79,8 @@ def test_a_fault_is_told_within_ten_seconds(configure: Configure) -> None:
     assert health.late_s() == 90
 
 
-def test_beat_has_stopped(sound: Host) -> None:
+def test_beat_has_stopped(sound: Host, start: Callable[..., Process]) -> None:
+    start()
     Installation.objects.update(ticked_at=Now() - timedelta(seconds=health.late_s() + 1))
     assert_told("tick", r"beat is not running", r"celery -A … beat", r"s ago, .* allowed")
 
@@ -84,47 +94,89 @@ def test_the_audit_has_stopped_or_could_not_compare(sound: Host) -> None:
     assert_told("audit", "no step yet", state=WARN)
 
 
-def test_no_worker_takes_messages(sound: Host, run: Any, wait: Age) -> None:
+def test_no_worker_consumes_the_queue(sound: Host, run: Any, wait: Age) -> None:
     sound.save_again(run)
     wait(30)
-    Shard.objects.update(flushed_at=Now() - timedelta(seconds=60))
     Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
     told = found(FAIL)
     assert set(told) == {"changes", "tick"}
     queue = conf.settings().queue
     for why in told.values():
-        assert re.search(rf"no worker takes messages from the queue '{queue}' \(\d+ messages? there\)", why)
+        assert re.search(rf"no worker that answers consumes the queue '{queue}' \(\d+ messages? there\)", why)
         assert f"celery -A … worker -Q {queue}" in why
     assert re.match(r"1 wait in shard \d, the oldest 30.\d s; .* s are allowed", told["changes"])
 
 
-def test_the_worker_is_busy(sound: Host, run: Any, wait: Age) -> None:
+@pytest.fixture
+def start(alone: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """``start(*flags)``: a worker of one process on this test's queue."""
+    plain = {key: value for key, value in settings.RECENT_WORKFLOWS.items() if isinstance(value, str | int | float)}
+    env = {"DATABASE_URL": sessions.url(), OVERRIDES: json.dumps(plain), "PYTHONPATH": str(ROOT), "C_FORCE_ROOT": "1"}
+    argv = [sys.executable, "-m", "celery", "-A", "celeryconfig", "worker", "-Q", alone, "-n", f"{alone}@%h", "-c", "1"]
+    with ExitStack() as started:
+
+        def start(*flags: str) -> Process:
+            log = tmp_path / "worker.log"
+            worker = Process([*argv, "--loglevel=INFO", *flags], log, env=env)
+            started.callback(worker.stop, SIGKILL)
+            worker.start(lambda: " ready." in log.read_text())
+            Installation.objects.update(ticked_at=Now())  # it took seconds
+            return worker
+
+        yield start
+
+
+def test_the_worker_is_busy(sound: Host, run: Any, wait: Age, start: Callable[..., Process]) -> None:
+    (process,) = psutil.Process(start().pid).children()
+    process.suspend()
+    for _ in range(3):
+        tasks.tick.apply_async(queue=conf.settings().queue)
     sound.save_again(run)
     wait(30)
-    Shard.objects.update(flushed_at=Now())
-    assert_told("changes", r"the workers of queue '.*' are busy: \d+ message", "a worker of its own")
+    assert_told("changes", r"the workers of the queue '.*' are busy: \d+ message", "a worker of its own")
+    Shard.objects.update(flushed_at=Now() - timedelta(seconds=60))
+    Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
+    assert all("are busy" in why for why in found(FAIL).values()), "and not that beat has stopped"
+
+
+def test_the_worker_replaces_its_process_after_each_task(
+    sound: Host, run: Any, wait: Age, start: Callable[..., Process]
+) -> None:
+    """It takes ticks and flushes from the queue, and comes to each of them seconds later: beat is not to blame."""
+    worker = start("--max-tasks-per-child=1")
+    (process,) = psutil.Process(worker.pid).children()
+    process.suspend()
+    sound.save_again(run)
+    wait(30)
+    Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
+    told = found(FAIL)
+    assert set(told) == {"changes", "tick"}
+    for why in told.values():
+        assert re.search(r"@.* replaces its process after each task, .* start it with --max-tasks-per-child=1000", why)
 
 
 def test_no_message_came_and_the_tick_has_stopped(
-    sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str
+    sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str, start: Callable[..., Process]
 ) -> None:
     from tests import broker
 
     sound.save_again(run)
     wait(30)
     broker.take_all(celery_app_in_process, alone)
+    start()
     Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
     assert re.search("no flush message came, and the tick has stopped", found(FAIL)["changes"])
 
 
 def test_another_session_holds_the_shard(
-    sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str
+    sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str, start: Callable[..., Process]
 ) -> None:
     from tests import broker
 
     sound.save_again(run)
     wait(30)
     broker.take_all(celery_app_in_process, alone)
+    start()
     assert_told("changes", r"the queue '.*' is empty and beat runs: another session holds the shard")
 
 
@@ -239,8 +291,6 @@ def test_a_rescan_under_way_is_told(sound: Host) -> None:
 def test_with_a_worker_and_beat_nothing_is_late(
     sound: Host, run: Any, celery_app_in_process: Celery, alone: str
 ) -> None:
-    from workflows_tasks import tasks
-
     with working(celery_app_in_process, alone) as worker:
         sound.save_again(run)
         tasks.tick.apply_async(queue=alone)

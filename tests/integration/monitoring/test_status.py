@@ -10,10 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import generate_latest
 
-from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.integration.monitoring.conftest import Age
-from tests.oracle import flush_all
 from workflows_tasks.models import CHANGES, Installation, WorkspaceRecentWorkflow
 from workflows_tasks.monitoring import prometheus, telemetry
 from workflows_tasks.monitoring.prometheus import PREFIX, RecentWorkflowsCollector, exposition
@@ -23,7 +21,6 @@ from workflows_tasks.monitoring.status import age, ago, status
 def test_what_waits_and_what_was_done(sound: Host, run: Any) -> None:
     now = status()
     assert (now.pending, now.oldest_s, now.in_quarantine) == (0, 0.0, 0)
-    assert (now.rows, now.rows_are_estimated) == (2, False)
     assert now.counters["rows_advanced"] >= 2
     assert min(now.counters["changes"], now.counters["slices"]) > 0
     for heartbeat_s in (now.tick_s, now.audit_s, now.flushed_s):
@@ -133,9 +130,7 @@ def _away(error: Exception) -> Any:
 
 
 @pytest.mark.host_independent
-def test_a_large_table_is_not_counted(sound: Host, run: Any, configure: Configure) -> None:
+def test_rows_are_estimated_for_counting_takes_long(sound: Host, run: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {WorkspaceRecentWorkflow._meta.db_table}")
-    now = status(exactly=False)
-    assert (now.rows, now.rows_are_estimated) == (2, True)
-    flush_all()
+    assert status().rows == 2

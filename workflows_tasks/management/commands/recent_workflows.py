@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
-from math import isinf
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from django.core.management.base import CommandError
@@ -14,25 +12,24 @@ from django.core.management.base import CommandError
 from workflows_tasks import history, reads
 from workflows_tasks.capture import installation, triggers
 from workflows_tasks.capture.installation import Problem
+from workflows_tasks.comparison.verified import STATES, Verified
 from workflows_tasks.comparison.verify import Part
 from workflows_tasks.host import host
 from workflows_tasks.management.actions import SHOWN, ActionCommand
-from workflows_tasks.management.verified import STATES, Verified
 from workflows_tasks.models import CHANGES
 from workflows_tasks.monitoring import health, telemetry
-from workflows_tasks.monitoring.status import Status, age, ago, counted, names, status
+from workflows_tasks.monitoring.status import Status, age, ago, counted, status
 from workflows_tasks.monitoring.telemetry import printable
 from workflows_tasks.projection import changes, flush
 from workflows_tasks.projection.sql import Range, rows
 
 COLUMNS: Final = ("workspace", "uid", "workflow", "state", "kind", "stored_used_at", "stored_run", "used_at", "run")
-OLDEST: Final = "how long a change may wait; 5 * FLUSH_WINDOW_S or 3 * TICK_PERIOD_S by default, whichever is more"
 VERIFY: Final = (
     "Compare the table with the runs. Exit status 0: they agree; 1: they differ, or a part could not be compared; "
     "2: they agree, except what waits or is in quarantine."
 )
 WISHES: Final = {
-    "install": "make what is missing or outdated",
+    "install": "create what is missing or outdated",
     "off": "capture nothing from now on; locks no table",
     "remove": "drop triggers and functions; the log stays",
     "sql": "print the statements of an installation",
@@ -44,16 +41,17 @@ class Command(ActionCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        self.add_action(actions, "status", "What waits in each shard, rows, lag, heartbeats, counters.")
-        look = self.add_action(actions, "health", "Is everything all right, and if not, why? Exit status 1 at a FAIL.")
-        look.add_argument("--oldest", metavar="SECONDS", type=float, dest="limit_s", help=OLDEST)
+        self.add_action(actions, "status", "What waits in each shard, rows, lag, counters; and what health says.")
+        self.add_action(actions, "health", "Is everything all right, and if not, why? Exit status 1 at a FAIL.")
         push = self.add_action(actions, "flush", "Flush all that waits now, without a worker.")
         push.add_argument("--retry", action="store_true", help="also the changes in quarantine")
         verify = self.add_action(actions, "verify", VERIFY)
         among = "only workspaces with keys from A to B, either may be left out; A..B where keys have dashes"
         verify.add_argument("--workspaces", metavar="A-B", help=among)
         verify.add_argument("--repair", action="store_true", help="put right what differs, through a flush")
-        explain = self.add_action(actions, "explain", "A page: each row beside the truth. Exit status as of verify.")
+        explain = self.add_action(
+            actions, "explain", "A page, what differs first: each row beside the truth. Exit status as of verify."
+        )
         explain.add_argument("workspace", help="the workspace's key")
         explain.add_argument("user", nargs="?", help="the user's key; the whole workspace if left out")
         for each in (verify, explain):
@@ -62,31 +60,22 @@ class Command(ActionCommand):
         wishes = capture.add_mutually_exclusive_group()
         for name, help_text in WISHES.items():
             wishes.add_argument(f"--{name}", dest="wish", action="store_const", const=name, help=help_text)
-        self.add_action(actions, "metrics", "All metrics in Prometheus' text format (needs the prometheus extra).")
+        actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
 
     def _status(self, **options: Any) -> None:
         now = status()
         if options["json"]:
-            self.print_json(now.as_json())
+            self.print_json({**now.as_json(), "findings": [finding.as_json() for finding in health.look()]})
             return
         self.print_table(
-            ("shard", "pending", "scopes", "oldest", "quarantined", "last flush", "next", "slices", "failing for"),
+            ("shard", "pending", "scopes", "oldest", "quarantined", "last flush"),
             [
-                (
-                    shard.shard, f"{shard.pending:,}", f"{shard.scopes:,}", age(shard.oldest_s), shard.quarantined,
-                    ago(shard.flushed_s), _due(shard.due_in_s), f"{shard.counters.get('slices', 0):,.0f}",
-                    age(shard.failing_s) if shard.is_failing else None,
-                )
+                (shard.shard, shard.pending, shard.scopes, age(shard.oldest_s), shard.quarantined, ago(shard.flushed_s))
                 for shard in now.shards
             ],
-        )  # fmt: skip
+        )
         self._print_figures(now)
-        for error, shards in now.failing.items():
-            self.print_wrong(f"flushes of {names(shards)} fail: {error}")
-        for problem in now.capture_problems:
-            self.print_wrong(f"capture: {problem}")
-        for failure in now.audit_failures[:SHOWN]:
-            self.print_wrong(f"not compared: {failure}")
+        self._print_findings(health.look())
         for refused in now.quarantined:
             what = f"run {refused.run}" if refused.run is not None else f"scope {refused.scope}"
             where = f"{what} of workspace {refused.workspace}, tried {counted(refused.tries, 'time')}"
@@ -95,28 +84,28 @@ class Command(ActionCommand):
             self.stdout.write(f"… and {now.in_quarantine - len(now.quarantined):,} more in quarantine")
 
     def _print_figures(self, now: Status) -> None:
-        self.stdout.write(f"\nrows: {'about ' if now.rows_are_estimated else ''}{now.rows:,}")
+        self.stdout.write(f"\nrows: {f'about {now.rows:,}' if now.rows else 'not estimated yet'}")
         visible = f"p50 {age(now.visible_s(0.50))}, p99 {age(now.visible_s(0.99))} so far"
         if now.visible_is_past:
             visible = f"the oldest change has waited {age(now.oldest_s)}, longer than 99 % of all before it"
         self.stdout.write(f"commit to visible: {visible}")
-        self.stdout.write(f"last tick: {ago(now.tick_s)}; last step of the audit: {ago(now.audit_s)}")
-        if now.rescan:
-            self.stdout.write(f"every workspace will be looked at again: {printable(now.rescan)}")
         numbers = [f"{name} {now.counters[name]:,.0f}" for name in telemetry.COUNTERS if now.counters.get(name)]
         self.stdout.write(f"so far: {', '.join(numbers) or 'nothing'}")
 
     def _health(self, **options: Any) -> None:
-        found = list(health.look(options["limit_s"]))
+        found = list(health.look())
         if options["json"]:
             self.print_json([finding.as_json() for finding in found])
         else:
-            style: dict[str, Callable[[str], str]] = {health.WARN: self.style.WARNING, health.FAIL: self.style.ERROR}
-            for finding in found:
-                state = style.get(finding.state, str)(finding.state.ljust(4))
-                self.stdout.write(f"{state}  {finding.part}: {finding.why}")
+            self._print_findings(found)
         if any(finding.state == health.FAIL for finding in found):
             sys.exit(1)
+
+    def _print_findings(self, found: Iterable[health.Finding]) -> None:
+        style: dict[str, Callable[[str], str]] = {health.WARN: self.style.WARNING, health.FAIL: self.style.ERROR}
+        for finding in found:
+            state = style.get(finding.state, str)(finding.state.ljust(4))
+            self.stdout.write(f"{state}  {finding.part}: {finding.why}")
 
     def _flush(self, **options: Any) -> None:
         retried = changes.retry_quarantined() if options["retry"] else 0
@@ -134,7 +123,7 @@ class Command(ActionCommand):
 
     def _verify(self, **options: Any) -> None:
         among, repair = history.parse_range(options["workspaces"]), options["repair"]
-        status(exactly=False)  # a table of ours that is missing is one error, and not one of each part
+        status()  # if one of our tables is missing, this fails once, and not once for each part
         seen = Verified(None if options["everything"] else SHOWN, repaired=repair)
         length = history.runs_of(among) if options["workspaces"] else history.estimated_runs()
         with self.bar(length, quiet=options["json"], label="verifying") as progress:
@@ -151,7 +140,7 @@ class Command(ActionCommand):
             for failure in seen.failures[:SHOWN]:
                 self.print_wrong(f"not compared: {failure}")
             self.print_more(len(seen.failures), SHOWN)
-            self._print_differences(seen.first, sum(seen.counts.values()), COLUMNS)
+            self._print_differences(seen, COLUMNS)
         if seen.exit_status:
             sys.exit(seen.exit_status)
 
@@ -159,49 +148,52 @@ class Command(ActionCommand):
         workspace = history.workspace_text(options["workspace"])
         ((uid,),) = rows("SELECT " + reads._uid_sql(reads.page_of(options["workspace"], options["user"])[1]))
         page = history.compare(Range(first=workspace, last=workspace), uid=uid, all_rows=True)
-        shown = page if options["everything"] else page[:SHOWN]
-        seen, counts = Verified(0), Counter(each.state for each in page)
+        seen = Verified(None if options["everything"] else SHOWN)
         seen.add(Part(None, 0, page, ""))
         if options["json"]:
-            found = {state: counts[state] for state in STATES}
-            self.print_json({**found, "rows": [each.as_json() for each in shown]})
+            found = {state: seen.counts[state] for state in STATES}
+            self.print_json({**found, "rows": [each.as_json() for each in seen.first]})
         elif not page:
             self.stdout.write("no workflow was used there, and none is stored")
         else:
-            states = ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+            states = ", ".join(f"{seen.counts[state]:,} {state}" for state in STATES if seen.counts[state])
             self.stdout.write(f"{counted(len(page), 'workflow')}: {states}")
-            self._print_differences(shown, len(page), COLUMNS[2:])
+            self._print_differences(seen, COLUMNS[2:])
         if seen.exit_status:
             sys.exit(seen.exit_status)
 
-    def _print_differences(self, shown: Sequence[history.Difference], total: int, columns: Sequence[str]) -> None:
-        if shown:
-            lines = [[each.as_json()[column] for column in columns] for each in shown]
+    def _print_differences(self, seen: Verified, columns: Sequence[str]) -> None:
+        if seen.first:
+            lines = [[each.as_json()[column] for column in columns] for each in seen.first]
             self.print_table([column.replace("_", " ") for column in columns], lines)
-            self.print_more(total, len(shown))
+            self.print_more(seen.counts.total(), len(seen.first))
 
     def _triggers(self, **options: Any) -> None:
         wish, quiet = options["wish"], options["json"]
-        failed: list[Problem] = []
         if wish == "sql":
             statements = installation.statements()
             self.print_json(statements) if quiet else self.stdout.write(";\n\n".join([*statements, ""]))
             return
+        problems: list[Problem] = []
         if wish == "off":
             installation.turn_off()
         elif wish:
             work = installation.install if wish == "install" else installation.remove
-            failed = work((lambda _: None) if quiet else self._tell)
-        if wish in {"off", "remove"}:
-            if not quiet:
-                self.stdout.write(f"nothing is captured any more; to turn it on again, run: {installation.COMMAND}")
-            self._end(failed, quiet=quiet)
-        else:  # of a table that could not be locked, whom it waited for
-            named = {problem.table for problem in failed}
-            wrong = [*failed, *(each for each in installation.problems() if each.table not in named)]
-            if not quiet:
-                self._print_tables({problem.table for problem in wrong})
-            self._end(wrong, quiet=quiet)
+            problems = work((lambda _: None) if quiet else self._tell)
+        is_off = wish in {"off", "remove"}
+        if not is_off:  # of a table that could not be locked, only the problem that says who held it
+            named = {problem.table for problem in problems}
+            problems += [problem for problem in installation.problems() if problem.table not in named]
+        if quiet:
+            self.print_json({"problems": [str(problem) for problem in problems]})
+        elif is_off:
+            self.stdout.write(f"nothing is captured any more; to turn it on again, run: {installation.COMMAND}")
+        else:
+            self._print_tables({problem.table for problem in problems})
+        for problem in [] if quiet else problems:
+            self.print_wrong(str(problem))
+        if problems:
+            sys.exit(1)
 
     def _print_tables(self, wrong: set[str]) -> None:
         """Each table of the host's that is watched. Without the log none is captured."""
@@ -211,39 +203,13 @@ class Command(ActionCommand):
             lines.append((table.name, ", ".join(parts), "WRONG" if {table.name, CHANGES} & wrong else "ok"))
         self.print_table(("table", "captures", "state"), lines)
 
-    def _end(self, problems: Sequence[Problem], *, quiet: bool) -> None:
-        if quiet:
-            self.print_json({"problems": [str(problem) for problem in problems]})
-        else:
-            for problem in problems:
-                self.print_wrong(str(problem))
-        if problems:
-            sys.exit(1)
-
     def _tell(self, line: str) -> None:
         self.stdout.write(printable(line))
-        self.stdout.flush()  # whoever waits for a lock wants to know for whom now
+        self.stdout.flush()  # who waits for a lock must be told at once who holds it
 
-    def _metrics(self, **options: Any) -> None:
+    def _metrics(self, **_: Any) -> None:
         try:
             from workflows_tasks.monitoring import prometheus
         except ImportError as error:
             raise CommandError("Needs the extra: pip install 'django-recent-workflows[prometheus]'.") from error
-        if options["json"]:
-            samples = [sample for family in prometheus.registry().collect() for sample in family.samples]
-            # JSON has no infinity, the age of what never was.
-            values = [None if isinf(each.value) else float(each.value) for each in samples]
-            self.print_json(
-                [
-                    {"name": each.name, "labels": each.labels, "value": value}
-                    for each, value in zip(samples, values, strict=True)
-                ]
-            )
-        else:
-            self.stdout.write(prometheus.exposition())
-
-
-def _due(due_in_s: float | None) -> str | None:
-    if due_in_s is None:
-        return None
-    return f"in {age(due_in_s)}" if due_in_s >= 0 else f"{age(-due_in_s)} overdue"
+        self.stdout.write(prometheus.exposition())

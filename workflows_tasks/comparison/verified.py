@@ -1,4 +1,4 @@
-"""What ``verify`` saw: counts of everything, the first differences of each kind, and how to tell them."""
+"""What a comparison found, as command and admin tell it: counts of everything, and the first differences."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ STATES: Final = (DRIFT, REFUSED, WAITING, AGREES)
 """The worst first."""
 
 WRONG, EXCEPT_WAITING = 1, 2
-"""Exit status: drift, or a part that could not be compared; agree, except what waits or is refused."""
+"""Exit status: drift, or a part that could not be compared; agree, except for what waits or is in quarantine."""
 
 
 class Verified:
-    """Parts of a comparison, added one after the other. Differences are kept as far as they are shown."""
+    """Parts of a comparison, added up. Only the first differences of each state are kept: a table may be empty."""
 
     def __init__(self, most: int | None, *, repaired: bool = False) -> None:
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
         self._kinds: Counter[str] = Counter()
-        self._compared = 0
+        self._has_compared = False
         self._most = sys.maxsize if most is None else most
         self._kept: dict[str, list[Difference]] = defaultdict(list)
         self._repaired = repaired
 
     def add(self, part: Part) -> None:
-        self.failures += [part.error] if part.error else []
-        self._compared += not part.error
+        if part.error:
+            self.failures.append(part.error)
+            return
+        self._has_compared = True
+        self.counts.update(each.state for each in part.differences)
+        self._kinds.update(each.kind for each in part.differences if each.state == DRIFT)
         for each in part.differences:
-            self.counts[each.state] += 1
-            self._kinds[each.kind] += each.state == DRIFT
             if len(self._kept[each.state]) < self._most:
                 self._kept[each.state].append(each)
 
     @property
     def first(self) -> list[Difference]:
+        """The first differences, the worst state first."""
         return [each for state in STATES for each in self._kept[state]][: self._most]
 
     @property
@@ -63,28 +66,29 @@ class Verified:
 
     def sentences(self) -> Iterator[str]:
         """The result in words, the worst first."""
-        if self.counts[DRIFT]:
-            ending = "repaired" if self._repaired else "run again with --repair to put them right"
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in self._kinds.most_common() if count)
-            yield f"{counted(self.counts[DRIFT], 'difference')} that no change explains ({kinds}); {ending}"
-        if self._compared:
-            otherwise = "otherwise " if self.counts[DRIFT] else ""
-            partly = " where they were compared" if self.failures else ""
-            yield f"{otherwise}table and runs agree{''.join(self._exceptions())}{partly}"
+        drift, waiting, refused = (self.counts[state] for state in (DRIFT, WAITING, REFUSED))
+        if drift:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in self._kinds.most_common())
+            ending = "repaired" if self._repaired else "verify --repair puts them right"
+            yield f"{counted(drift, 'difference')} that no change explains ({kinds}); {ending}"
+        if self._has_compared:
+            agree = f"{'otherwise ' if drift else ''}table and runs agree"
+            if waiting:
+                agree += f", except {_what_waits()} ({counted(waiting, 'row')})"
+            if refused:
+                agree += f", except {counted(refused, 'row')} whose changes are in quarantine (see status)"
+            yield agree + (" where they were compared" if self.failures else "")
 
-    def _exceptions(self) -> Iterator[str]:
-        if self.counts[WAITING]:
-            pending, oldest_s = _waiting()
-            waits = f"{counted(pending, 'change')} that wait, the oldest {age(oldest_s)}"
-            meanwhile = "what was flushed meanwhile, or a backfill has yet to fill"
-            yield f", except {waits if pending else meanwhile} ({counted(self.counts[WAITING], 'row')})"
-        if self.counts[REFUSED]:
-            yield f", except {counted(self.counts[REFUSED], 'row')} whose changes are in quarantine (see status)"
+
+def _what_waits() -> str:
+    pending, oldest_s = _waiting()
+    if pending:
+        return f"{counted(pending, 'change')} that wait, the oldest {age(oldest_s)}"
+    return "what was flushed meanwhile, or a backfill has yet to fill"
 
 
 def _waiting() -> tuple[int, float]:
     """Changes that wait, and the age of the oldest; nothing where the log cannot be read."""
     with suppress(DatabaseError):
-        shards = changes.status()
-        return sum(each.pending for each in shards), max((each.oldest_s or 0.0 for each in shards), default=0.0)
+        return sum(shard.pending for shard in changes.status()), changes.oldest_change_s()
     return 0, 0.0
