@@ -75,7 +75,7 @@ def database_problem(error: Exception) -> str:
 
 def capture_findings() -> Iterator[Finding]:
     """What the catalogue says now about triggers and log, and whether settings are those that the table is kept for."""
-    problems = [str(problem) for problem in installation.problems()]
+    problems = [str(problem) for problem in installation.problems() + installation.problems_of_pages()]
     row = Installation.objects.using(host().database).filter(pk=Installation.ONLY).first()
     if row and row.shards != conf.settings().shards:
         problems.append(

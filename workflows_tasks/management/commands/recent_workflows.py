@@ -198,7 +198,8 @@ class Command(ActionCommand):
             self._end(failed, quiet=quiet)
         else:  # of a table that could not be locked, whom it waited for
             named = {problem.table for problem in failed}
-            wrong = [*failed, *(each for each in installation.problems() if each.table not in named)]
+            found = installation.problems() + installation.problems_of_pages()
+            wrong = [*failed, *(each for each in found if each.table not in named)]
             if not quiet:
                 self._print_tables({problem.table for problem in wrong})
             self._end(wrong, quiet=quiet)
