@@ -87,7 +87,10 @@ GOALS: Final[Sequence[Goal]] = (
     Goal("one worker, uniform keys", "flush", "uniform", "ours", "× a new connection a shard", least=0.8),
     Goal("read, heaviest workspace, against DISTINCT ON", "read", "heaviest", "DISTINCT ON", "× ours", least=1_000),
     Goal("read, against a primary key look-up", "read", "middle", "recent_workflows()", "× look-up", most=1.3),
-    Goal("fresh, 100 pending", "fresh", "100 pending", "recent_workflows(fresh=True)", "µs more than plain", most=60),
+    *(
+        Goal(f"fresh, {pending}", "fresh", pending, "recent_workflows(fresh=True)", "µs more than plain", most=60)
+        for pending in (*(f"{count} pending in the shard" for count in (0, 10, 100)), "100 pending of the workspace")
+    ),
     Goal(
         "backfill, 2 at a time on 2 cores", "backfill", "all of history", "ours, 2 at a time", "× one statement",
         most=1.25,

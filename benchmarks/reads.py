@@ -10,7 +10,8 @@ from benchmarks.stage import Stage, execute
 from benchmarks.timing import interleaved
 from demo import replaced
 from demo.narration import step
-from workflows_tasks import recent_workflows
+from workflows_tasks import conf, recent_workflows
+from workflows_tasks.keys import shard_of, shard_sql
 from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.projection.flush import flush_all
 
@@ -42,9 +43,12 @@ def measure(stage: Stage, figures: Figures, *, rounds: int) -> None:
         with step(f"Reads: 4 rows of the {place} workspace") as came_of_it:
             came_of_it(_compared(figures, place, workspace, rounds))
     middle = _workspaces(stage)["middle"]
-    for count in PENDING:
-        with step(f"Reads: fresh, with {count:,} pending changes in the shard") as came_of_it:
-            came_of_it(_fresh(figures, middle, count, rounds))
+    shards = conf.settings().shards
+    in_shard = f"{shard_sql('workspace_id::text', shards)} = {shard_of(str(middle), shards)}"
+    for whose, runs in (("in the shard", in_shard), ("of the workspace", f"workspace_id = {middle}")):
+        for count in PENDING:
+            with step(f"Reads: fresh, with {count:,} pending changes {whose}") as came_of_it:
+                came_of_it(_fresh(figures, middle, runs, f"{count:,} pending {whose}", count, rounds))
     flush_all()
     for count in (4, 112, 2_000):
         with step(f"Reads: {count:,} workflows used on one day") as came_of_it:
@@ -74,13 +78,17 @@ def _compared(figures: Figures, place: str, workspace: int, rounds: int) -> str:
     return f"{against.median:.2f} × a look-up"
 
 
-def _fresh(figures: Figures, workspace: int, count: int, rounds: int) -> str:
-    """What a fresh page costs beyond the plain one, with changes of the page's own workspace pending."""
+def _fresh(figures: Figures, workspace: int, runs: str, case: str, count: int, rounds: int) -> str:
+    """What a fresh page costs beyond the plain one.
+
+    Args:
+        runs: condition on those that are saved again.
+    """
     flush_all()
     execute(
         "UPDATE bots_savedrun SET updated_at = updated_at + interval '1 microsecond' WHERE id IN "
-        "(SELECT id FROM bots_savedrun WHERE workspace_id = %s ORDER BY id DESC LIMIT %s)",
-        [workspace, count],
+        f"(SELECT id FROM bots_savedrun WHERE {runs} ORDER BY hashint8(id) LIMIT %s)",
+        [count],
     )
     execute("ANALYZE workflows_tasks_change")
     ways = {
@@ -89,7 +97,7 @@ def _fresh(figures: Figures, workspace: int, count: int, rounds: int) -> str:
     }
     times = interleaved(ways, rounds=rounds)
     added = [1e6 * (fresh - plain) for fresh, plain in zip(times[FRESH], times[PLAIN], strict=True)]
-    return f"+{figures.add('fresh', f'{count:,} pending', FRESH, 'µs more than plain', added).median:.0f} µs"
+    return f"+{figures.add('fresh', case, FRESH, 'µs more than plain', added).median:.0f} µs"
 
 
 def _one_day(figures: Figures, count: int, rounds: int) -> str:

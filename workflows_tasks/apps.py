@@ -16,7 +16,7 @@ class WorkflowsTasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from workflows_tasks import checks, tasks  # noqa: F401  # registered by being imported
+        from workflows_tasks import checks, reads, tasks  # noqa: F401  # registered by being imported
         from workflows_tasks.capture import installation, nudge
         from workflows_tasks.host import host
 

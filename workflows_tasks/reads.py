@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, Final, Literal, overload
 
 from django.db import connections
 from django.db.models import QuerySet, TextField
@@ -10,10 +10,12 @@ from django.db.models.expressions import RawSQL
 from django.db.models.query import RawQuerySet
 
 from workflows_tasks import conf, keys
+from workflows_tasks.capture import installation
 from workflows_tasks.errors import GrainNotStored, InvalidArgument
 from workflows_tasks.host import host
+from workflows_tasks.keys import shard_sql
 from workflows_tasks.models import WORKSPACE_GRAIN, WorkspaceRecentWorkflow
-from workflows_tasks.projection.sql import OF_ROW, Sql, compose, fragments, not_true, shard_of_workspace
+from workflows_tasks.projection.sql import OF_ROW, Sql, compose, fragments, literal, not_true
 
 
 @overload
@@ -68,8 +70,7 @@ class RecentWorkflows(QuerySet[WorkspaceRecentWorkflow]):
     def _fetch_all(self) -> None:
         if self.page is not None and self._result_cache is None:
             using = self.db  # asked once: a router may count
-            statement = _plain(using, *self.page)
-            self._result_cache = list(self.raw(statement.text, statement.params, using=using))
+            self._result_cache = list(self.raw(*_plain(using, *self.page), using=using))
         super()._fetch_all()
 
 
@@ -130,68 +131,148 @@ _COLUMNS = "id, workspace_id, uid, published_run_id, last_used_at, last_run_id"
 _ORDER = "day DESC, last_used_at DESC, last_run_id DESC"
 
 
-def _plain(using: str, workspace: Any, user: Any, limit: int) -> Sql:
+def _plain(using: str, workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]:
     """The rows of a page, without the ORM's compiler. Not from ``fragments``, which ask where runs are written: a page
     may be read where nothing can be."""
-    return compose(
-        "SELECT {columns} FROM {table} WHERE workspace_id = {workspace} AND uid = {uid} ORDER BY {order} LIMIT {limit}",
-        columns=_COLUMNS, table=str(connections[using].ops.quote_name(WorkspaceRecentWorkflow._meta.db_table)),
-        workspace=Sql("%s", (workspace,)), uid=_uid_sql(user), order=_ORDER, limit=limit,
-    )  # fmt: skip
+    table, uid = connections[using].ops.quote_name(WorkspaceRecentWorkflow._meta.db_table), _uid_sql(user)
+    text = f"SELECT {_COLUMNS} FROM {table} WHERE workspace_id = %s AND uid = {uid.text} ORDER BY {_ORDER} LIMIT %s"
+    return text, (workspace, *uid.params, limit)
+
+
+FUNCTION: Final = "fresh_recent_workflows"
+"""A function in the database, where PostgreSQL keeps the plan of a fresh page. Planning takes several times as long as
+all the rest, and Django prepares no statements. A session plans a function's statement once, behind a pooler too."""
 
 
 def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]:
-    """A page as of now, in one statement and snapshot.
-
-    Rows are read in their order until ``limit`` of them are true. What comes later can be on the page only by a pending
-    run. Rows before that which are not true are searched. The workspace's pending runs are merged.
-    """
-    parts = fragments()
-    of_workspace = Sql(f"%s::{parts.workspace_type}", (workspace,))
-    of_page = compose(
-        "stored.workspace_id = {workspace} AND stored.uid = {uid}", workspace=of_workspace, uid=_uid_sql(user)
+    """A page as of now, in one statement."""
+    parts, uid = fragments(), _uid_sql(user)
+    text = (
+        f"SELECT * FROM {FUNCTION}((%s::{parts.workspace_type})::text, {uid.text}, %s) AS page(id bigint, "
+        f"workspace_id {parts.workspace_type}, uid text, published_run_id {parts.workflow_type}, "
+        f"last_used_at timestamptz, last_run_id {parts.run_type})"
     )
-    of_user = Sql("true") if user is None else Sql(f'live."user" = %s::{parts.user_type}', (user,))
-    statement = compose(
-        """
-        WITH page AS MATERIALIZED (
-            SELECT stored.*, named.used_at FROM {table} AS stored CROSS JOIN LATERAL (
-                SELECT live.used_at FROM {live} WHERE {of_row} AND live.used_at >= stored.last_used_at LIMIT 1
-            ) AS named -- a row at a time, in the order of the page, and no further than that
-            WHERE {of_page} ORDER BY stored.day DESC, stored.last_used_at DESC, stored.last_run_id DESC LIMIT {limit}
-        ), searched AS (
-            SELECT stored.id, stored.published_run_id AS workflow, newest.used_at, newest.run
-            FROM {table} AS stored CROSS JOIN LATERAL (
-                SELECT live.used_at, live.run FROM {live}
-                WHERE live.workspace = {workspace} AND {of_user} AND live.workflow = stored.published_run_id
-                ORDER BY live.used_at DESC, live.run DESC LIMIT 1
-            ) AS newest
-            WHERE {of_page} AND stored.day >= coalesce(
-                    (SELECT day FROM page ORDER BY {order} OFFSET {last} LIMIT 1), '-infinity')
-              AND {not_true}
-        ), pending AS (
-            SELECT null::bigint AS id, live.workflow, live.used_at, live.run FROM {live}
-            WHERE live.workspace = {workspace} AND {of_user} AND live.run IN (
-                SELECT change.run::{run_type} FROM {log} AS change
-                WHERE change.shard = {shard} AND change.shards = {shards} AND change.run IS NOT NULL
-                  AND (change.workspace = {workspace_text} OR change.workspace IS NULL)
-            )
+    return text, (workspace, *uid.params, limit)
+
+
+def create_function(schema: str) -> tuple[str, str, str]:
+    """The function's name, its body and the statement that makes it, in a schema.
+
+    Its arguments are the workspace's text, the ``uid`` and the limit. The settings: a plan that is kept for all
+    workspaces must not depend on the first one, nor on how small a table was then.
+    """
+    name, body = f'{schema}."{FUNCTION}"', _body()
+    return name, body, (
+        f"CREATE OR REPLACE FUNCTION {name}(text, text, bigint) RETURNS SETOF record LANGUAGE plpgsql VOLATILE "
+        "SET plan_cache_mode = force_generic_plan SET enable_seqscan = off "
+        f"AS $recent_workflows${body}$recent_workflows$"
+    )  # fmt: skip
+
+
+installation.function_of_pages(create_function)
+
+
+def _body() -> str:
+    """Code of the function.
+
+    Nearly always the first rows of the page are true, and are merged with what waits. Otherwise one that is not true
+    comes first, since it has no moment. Then the page is read again with a search, and that is planned each time: its
+    plan depends on how much history the workspace has.
+
+    All of a page comes from one of the two statements, so from one snapshot. The function is VOLATILE: each of them
+    locks its tables before it takes its snapshot, so no TRUNCATE comes between.
+    """
+    return literal(
+        compose(
+            """
+DECLARE page record;
+BEGIN
+    FOR page IN {merged} LOOP
+        IF page.used_at IS NULL THEN
+            RETURN QUERY EXECUTE $searched${searched}$searched$ USING $1, $2, $3;
+            RETURN;
+        END IF;
+        RETURN NEXT page;
+    END LOOP;
+END
+""",
+            merged=_merged(_first_rows()), searched=_merged(_true_rows()),
         )
-        SELECT id, {workspace} AS workspace_id, {uid} AS uid, workflow AS published_run_id,
-               used_at AS last_used_at, run AS last_run_id
+    )  # fmt: skip
+
+
+def _merged(rows: Sql) -> Sql:
+    """The newest of each workflow among the page's rows and the workspace's pending runs."""
+    return compose(
+        """
+        SELECT id, $1::{workspace_type} AS workspace, $2 AS uid, workflow::{workflow_type}, used_at::timestamptz,
+               run::{run_type}
         FROM (
             SELECT DISTINCT ON (workflow) workflow, used_at, run, max(id) OVER (PARTITION BY workflow) AS id
             FROM (
-                SELECT id, published_run_id AS workflow, used_at, last_run_id AS run FROM page
-                UNION ALL SELECT id, workflow, used_at, run FROM searched
-                UNION ALL SELECT id, workflow, used_at, run FROM pending
-            ) AS merged ORDER BY workflow, used_at DESC, run DESC
+                {rows}
+                UNION ALL
+                SELECT NULL::bigint, pending.workflow, pending.used_at, pending.run
+                FROM (
+                    SELECT run FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace = $1
+                    UNION SELECT run FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL
+                ) AS change CROSS JOIN LATERAL (
+                    SELECT live.workflow, live.used_at, live.run FROM {live}
+                    WHERE live.run = change.run::{run_type} AND live.workspace = $1::{workspace_type} AND {of_user}
+                    LIMIT 1 -- one change at a time, by the key of its run
+                ) AS pending
+            ) AS merged(id, workflow, used_at, run) ORDER BY workflow, used_at DESC, run DESC
         ) AS newest
-        ORDER BY used_at DESC, run DESC LIMIT {limit}
+        ORDER BY used_at DESC, run DESC LIMIT $3
         """,
-        of_row=OF_ROW, of_page=of_page, limit=limit, workspace=of_workspace,
-        of_user=of_user, order=_ORDER, last=limit - 1, not_true=not_true(),
-        shard=shard_of_workspace(of_workspace),
-        workspace_text=Sql(keys.text_of(of_workspace.text), of_workspace.params), uid=_uid_sql(user),
+        rows=rows, shard=shard_sql("$1", fragments().shards), of_user=_OF_USER.format(fragments().user_type),
     )  # fmt: skip
-    return statement.text, statement.params
+
+
+_OF_USER = """($2 = '' OR live."user" = NULLIF($2, '')::{})"""
+_OF_PAGE = "stored.workspace_id = $1::{} AND stored.uid = $2"
+_OF_ROW = f"{OF_ROW} AND live.used_at >= stored.last_used_at"
+
+
+def _first_rows() -> Sql:
+    """The first rows of the page. One that is not true has no moment."""
+    return compose(
+        """
+                SELECT stored.id, stored.published_run_id, named.used_at, stored.last_run_id
+                FROM (
+                    SELECT stored.* FROM {table} AS stored WHERE {of_page} ORDER BY {order} LIMIT $3
+                ) AS stored LEFT JOIN LATERAL (
+                    SELECT live.used_at FROM {live} WHERE {of_row} LIMIT 1
+                ) AS named ON true""",
+        of_page=_OF_PAGE.format(fragments().workspace_type), of_row=_OF_ROW, order=_ORDER,
+    )  # fmt: skip
+
+
+def _true_rows() -> Sql:
+    """Rows in their order until enough of them are true, and for each before those that is not, the newest run left.
+
+    What comes after them can be on the page only by a pending run.
+    """
+    return compose(
+        """
+                (WITH page AS MATERIALIZED (
+                    SELECT stored.*, named.used_at FROM {table} AS stored CROSS JOIN LATERAL (
+                        SELECT live.used_at FROM {live} WHERE {of_row} LIMIT 1
+                    ) AS named -- a row at a time, in the order of the page, and no further than that
+                    WHERE {of_page} ORDER BY stored.day DESC, stored.last_used_at DESC, stored.last_run_id DESC LIMIT $3
+                )
+                SELECT id, published_run_id, used_at, last_run_id FROM page
+                UNION ALL
+                SELECT stored.id, stored.published_run_id, newest.used_at, newest.run
+                FROM {table} AS stored CROSS JOIN LATERAL (
+                    SELECT live.used_at, live.run FROM {live}
+                    WHERE live.workspace = $1::{workspace_type} AND {of_user}
+                      AND live.workflow = stored.published_run_id
+                    ORDER BY live.used_at DESC, live.run DESC LIMIT 1
+                ) AS newest
+                WHERE {of_page} AND {not_true}
+                  AND stored.day >= coalesce((SELECT day FROM page ORDER BY {order} OFFSET $3 - 1 LIMIT 1), '-infinity')
+                )""",
+        of_page=_OF_PAGE.format(fragments().workspace_type), of_row=_OF_ROW, order=_ORDER, not_true=not_true(),
+        of_user=_OF_USER.format(fragments().user_type),
+    )  # fmt: skip

@@ -36,9 +36,22 @@ WAITS_MS: Final = (100, 1_000, 2_500)
 """How long the following attempts wait for a table's lock, and writers behind them."""
 
 
+_of_pages: Callable[[str], tuple[str, str, str]]
+
+
+def function_of_pages(create: Callable[[str], tuple[str, str, str]]) -> None:
+    """Keep one more function in place, though nothing is captured by it: that of fresh pages.
+
+    Args:
+        create: given the quoted schema, the function's name, body, and the statement that makes it.
+    """
+    global _of_pages  # set once, when the app is ready
+    _of_pages = create
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that keeps writes of a table from being captured."""
+    """Something that keeps writes of a table from being captured, or a page from being read fresh."""
 
     table: str
     what: str
@@ -84,7 +97,7 @@ def statements() -> list[str]:
     for table in triggers.tables(host()):
         found += [triggers.create_function(name, body) for name, body in triggers.functions(table, where).items()]
         found += triggers.create_triggers(_quoted(table.name), triggers.functions(table, where))
-    return found
+    return [*found, _of_pages(where.schema)[-1]]
 
 
 def install(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
@@ -134,6 +147,7 @@ def remove(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
             continue
         for name in functions:
             _execute(f"DROP FUNCTION IF EXISTS {name}()")
+    _execute(f"DROP FUNCTION IF EXISTS {_of_pages(where.schema)[0]}")
     return failed
 
 
@@ -148,6 +162,16 @@ def problems() -> list[Problem]:
         for table in triggers.tables(host()):
             found += [Problem(table.name, what) for what in _wrong_with(table, where, watched.get(table.name, {}))]
     return found
+
+
+def problems_of_pages() -> list[Problem]:
+    """The same of fresh pages. Apart from what is captured: nothing is missed meanwhile."""
+    where = names()
+    if where is None:
+        return []
+    name, body, _ = _of_pages(where.schema)
+    what = f"is missing or outdated: fresh pages fail, or show what counted before; run: {COMMAND}"
+    return [Problem(name, what)] if _body(name) != body else []
 
 
 def _problems_of_log(where: Names) -> Iterator[Problem]:
@@ -271,6 +295,10 @@ def _install_functions(where: Names, tell: Callable[[str], None]) -> bool:
                 _execute(triggers.create_function(name, body))
                 _execute(f"REVOKE ALL ON FUNCTION {name}() FROM PUBLIC")
                 tell(f"function {name} is {'replaced' if present else 'created'}")
+        name, body, statement = _of_pages(where.schema)
+        if _body(name) != body:
+            _execute(statement)
+            tell(f"function {name} is created, for fresh pages")
         for name in _left_over(where):
             _execute(triggers.create_function(name, triggers.OFF))
             tell(f"function {name} is turned off: its table is not read any more")

@@ -74,7 +74,7 @@ def database_problem(error: Exception) -> str:
 
 def capture_problems() -> list[str]:
     """What is wrong now: with triggers and log, and with settings that are not those the table is kept for."""
-    problems = [str(problem) for problem in installation.problems()]
+    problems = [str(problem) for problem in installation.problems() + installation.problems_of_pages()]
     row = Installation.objects.using(host().database).filter(pk=Installation.ONLY).first()
     if row and row.shards != conf.settings().shards:
         problems.append(

@@ -62,6 +62,12 @@ def compose(template: str, **parts: Sql | str | int) -> Sql:
     return join("", pieces)
 
 
+def literal(statement: Sql) -> str:
+    """The statement with its parameters written into it, as what a function is made of must be."""
+    operations: Any = connections[host().database].ops
+    return str(operations.compose_sql(statement.text, statement.params))
+
+
 def value(given: Any, kind: str = "text") -> Sql:
     """A parameter, cast to a type."""
     return Sql(f"%s::{kind}", (given,))
@@ -189,12 +195,6 @@ def _compiled(runs: QuerySet[Model, Any]) -> Sql:
 def in_shard(workspace: str, shard: int) -> str:
     """Condition: a workspace column's value belongs to the shard."""
     return f"{shard_sql(text_of(workspace), conf.settings().shards)} = {shard}"
-
-
-def shard_of_workspace(workspace: Sql) -> Sql:
-    """The shard of a workspace given by a parameter."""
-    text = text_of(workspace.text)
-    return Sql(shard_sql(text, conf.settings().shards), workspace.params * 2)
 
 
 KEY: Final = "workspace_id, uid, published_run_id"

@@ -14,9 +14,11 @@ from django.db import DatabaseError
 
 from tests.integration.capture.sample import Sample, later, logged, own_tables, sql_value, table
 from tests.sessions import execute, psql, query, role
+from workflows_tasks import reads
 from workflows_tasks.capture import installation, triggers
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
+from workflows_tasks.monitoring import health
 from workflows_tasks.tick import tick
 
 COMMAND = "manage.py recent_workflows triggers --install"
@@ -246,6 +248,20 @@ def test_app_works_while_nothing_is_installed(sample: Sample) -> None:
         assert not installation.install()
     tick()
     sample.check()
+
+
+def test_the_function_of_fresh_pages_is_missing_or_outdated(sample: Sample, configure: Any) -> None:
+    """It is named, apart from what captures; a mend has nothing looked at again, because nothing was missed."""
+    name = f'public."{reads.FUNCTION}"'
+    execute(f"DROP FUNCTION {name}")
+    assert [problem.table for problem in installation.problems_of_pages()] == [name]
+    assert not installation.problems()
+    assert any(name in finding.why for finding in health.capture_findings())
+    assert not installation.install()
+    assert not installation.problems_of_pages()
+    assert installation.installation().rescan_after is None
+    configure(SHARDS=7)
+    assert [problem.table for problem in installation.problems_of_pages()] == [name]
 
 
 def test_turned_off_and_on(sample: Sample) -> None:

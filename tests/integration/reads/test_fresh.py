@@ -13,6 +13,9 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.hosts.adapter import Host, moment
 from tests.oracle import Row, expected, flush_all
+from tests.sessions import query, session
+from tests.threads import beside
+from tests.waiting import until
 from workflows_tasks import recent_workflows
 from workflows_tasks.models import CHANGES
 from workflows_tasks.projection import changes
@@ -176,6 +179,20 @@ def test_a_page_on_an_empty_table_is_what_waits(live: Host) -> None:
     live.make_run(workspace=workspace, workflow=live.make_workflow(), user=user)
     assert len(page(workspace)) == len(page(workspace, user)) == 1
     assert page(workspace) == true_page(live, workspace)
+
+
+@pytest.mark.host_independent
+@pytest.mark.django_db(transaction=True)
+def test_no_truncate_comes_between_the_snapshot_and_the_tables(scene: Scene) -> None:
+    """All runs are replaced by the same runs. A snapshot from before would show neither the old ones nor the new."""
+    runs = scene.live.run_model._meta.db_table
+    before = page(scene.workspace)
+    with session() as other, beside() as start:
+        other.execute(f"BEGIN; CREATE TEMP TABLE kept AS TABLE {runs}; TRUNCATE {runs}")
+        reading = start(lambda: page(scene.workspace))
+        until(lambda: query("SELECT 1 FROM pg_locks WHERE relation = %s::regclass AND NOT granted", [runs]))
+        other.execute(f"INSERT INTO {runs} TABLE kept; COMMIT")
+        assert reading.result() == before == page(scene.workspace)
 
 
 def test_it_is_read_where_runs_are_written(live: Host, settings: Any) -> None:

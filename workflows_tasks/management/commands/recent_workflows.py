@@ -183,7 +183,8 @@ class Command(ActionCommand):
         is_off = wish in {"off", "remove"}
         if not is_off:  # of a table that could not be locked, only the problem that says who held it
             named = {problem.table for problem in problems}
-            problems += [problem for problem in installation.problems() if problem.table not in named]
+            now = installation.problems() + installation.problems_of_pages()
+            problems += [problem for problem in now if problem.table not in named]
         if quiet:
             self.print_json({"problems": [str(problem) for problem in problems]})
         elif is_off:
