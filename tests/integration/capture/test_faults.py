@@ -256,7 +256,7 @@ def test_the_function_of_fresh_pages_is_missing_or_outdated(sample: Sample, conf
     execute(f"DROP FUNCTION {name}")
     assert [problem.table for problem in installation.problems_of_pages()] == [name]
     assert not installation.problems()
-    assert any(name in finding.why for finding in health.capture_findings())
+    assert any(name in problem for problem in health.capture_problems())
     assert not installation.install()
     assert not installation.problems_of_pages()
     assert installation.installation().rescan_after is None
