@@ -67,7 +67,6 @@ class StartForm(forms.Form):
     workspaces = forms.CharField(
         required=False, help_text="A-B, or A..B where keys have dashes: the first and the last. Empty: all."
     )
-    since = forms.DateTimeField(required=False, help_text="Only runs used then or later. Empty: all of history.")
     chunk_size = forms.IntegerField(required=False, help_text="Runs of a chunk.")
     concurrency = forms.IntegerField(required=False, help_text="Chunks at the same time.")
 

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.utils import timezone
-
 from backfill import lifecycle, log, models, planner, progress, states, throttle
 from backfill.models import Backfill, saved
 from backfill.states import BackfillStatus, ChunkStatus, Kind, TransitionRefused
@@ -30,21 +28,16 @@ class NoSuchBackfill(InvalidArgument):
 
 
 def plan(
-    workspaces: Range = EVERYWHERE,
-    *,
-    since: datetime | None = None,
-    chunk_size: int | None = None,
-    concurrency: int | None = None,
+    workspaces: Range = EVERYWHERE, *, chunk_size: int | None = None, concurrency: int | None = None
 ) -> planner.Plan:
     """What a backfill would do, with arguments as for ``start``. Writes nothing; reads all runs that history counts."""
-    chunk_size, concurrency = _checked(since, chunk_size, concurrency)
-    return planner.plan(workspaces, since=since, chunk_size=chunk_size, concurrency=concurrency)
+    chunk_size, concurrency = _checked(chunk_size, concurrency)
+    return planner.plan(workspaces, chunk_size=chunk_size, concurrency=concurrency)
 
 
 def start(
     workspaces: Range = EVERYWHERE,
     *,
-    since: datetime | None = None,
     chunk_size: int | None = None,
     concurrency: int | None = None,
     actor: str,
@@ -55,15 +48,14 @@ def start(
 
     Args:
         workspaces: only these; all by default. Whole ones.
-        since: only runs used at that moment or later.
         chunk_size: runs of a chunk; ``BACKFILL_CHUNK`` by default.
         concurrency: chunks at the same time; ``BACKFILL_CONCURRENCY`` by default.
     """
-    chunk_size, concurrency = _checked(since, chunk_size, concurrency)
+    chunk_size, concurrency = _checked(chunk_size, concurrency)
     if problem := planner.not_captured():
         raise InvalidArgument(problem)
     backfill = models.backfills().create(
-        actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last, since=since,
+        actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last,
         chunk_size=chunk_size, concurrency=concurrency, current_concurrency=concurrency,
     )  # fmt: skip
     log.record(backfill, "start", _described(backfill), actor=actor)
@@ -195,15 +187,13 @@ def _changed(
         return backfill
 
 
-def _checked(since: datetime | None, chunk_size: int | None, concurrency: int | None) -> tuple[int, int]:
+def _checked(chunk_size: int | None, concurrency: int | None) -> tuple[int, int]:
     """Chunk size and concurrency, given or from the settings; what cannot be meant is refused."""
     settings = conf.settings()
     chunk_size = settings.backfill_chunk if chunk_size is None else chunk_size
     concurrency = settings.backfill_concurrency if concurrency is None else concurrency
     _check_number("chunk size", chunk_size, most=100_000_000)
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
-    if since is not None and since > timezone.now():
-        raise InvalidArgument(f"since is {since}, which is yet to come; no run would be filled.")
     return chunk_size, concurrency
 
 
@@ -215,5 +205,4 @@ def _check_number(name: str, value: int, *, most: int) -> None:
 def _described(backfill: Backfill) -> str:
     first, last = backfill.first_workspace, backfill.last_workspace
     which = "all workspaces" if first is None and last is None else f"workspaces {first or ''} to {last or ''}"
-    since = f", runs since {backfill.since}" if backfill.since else ""
-    return f"{which}{since}, {backfill.chunk_size:,} runs a chunk, {backfill.concurrency} at a time"
+    return f"{which}, {backfill.chunk_size:,} runs a chunk, {backfill.concurrency} at a time"

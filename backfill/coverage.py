@@ -23,8 +23,7 @@ class Coverage(NamedTuple):
 def coverage(workspace: Any) -> Coverage:
     """Ask whether a workspace's history is in; one statement that looks at chunks which are not done.
 
-    A workspace that had no runs when a backfill of it was planned counts as filled. Backfills with ``since`` are not
-    asked: they leave history out.
+    A workspace that had no runs when a backfill of it was planned counts as filled.
 
     Args:
         workspace: a workspace, or its key.
@@ -36,7 +35,7 @@ def coverage(workspace: Any) -> Coverage:
     statement = history.compose(
         """
         SELECT {filled}, {verified} FROM {backfill} AS backfill, (SELECT {key}) AS asked(workspace)
-        WHERE backfill.since IS NULL AND {planned}
+        WHERE {planned}
         """,
         filled=_is_done(Kind.FILL, "asked.workspace"), verified=_is_done(Kind.VERIFY, "asked.workspace"),
         backfill=_table(Backfill), key=key, planned=_planned("asked.workspace"),
@@ -49,7 +48,7 @@ def open_sql(workspace: str) -> Sql:
     """Condition: a chunk explains that table and runs differ in a workspace. ``history.open_chunks`` takes it.
 
     The chunk is open: what it wrote may not be true until it is looked over. Or its runs are not filled, by whichever
-    backfill, and no other backfill of as much history is done there.
+    backfill, and no other backfill is done there.
 
     Args:
         workspace: SQL for the workspace's key.
@@ -59,10 +58,9 @@ def open_sql(workspace: str) -> Sql:
     done = f"""
         SELECT FROM {_table(Backfill)} AS backfill
         WHERE backfill.id <> chunk.backfill_id AND {_planned(workspace)} AND {_is_done(Kind.FILL, workspace)}
-          AND (backfill.since IS NULL OR backfill.since <= wanted.since)
     """
     return Sql(f"""EXISTS (
-        SELECT FROM {_table(Chunk)} AS chunk JOIN {_table(Backfill)} AS wanted ON wanted.id = chunk.backfill_id
+        SELECT FROM {_table(Chunk)} AS chunk
         WHERE chunk.kind = '{Kind.FILL}' AND {_not_done("chunk")} AND {_within("chunk", workspace)}
           AND (chunk.is_open OR NOT EXISTS ({done}))
     )""")

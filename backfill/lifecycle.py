@@ -66,8 +66,8 @@ def _halve(backfill: Backfill, chunk: Chunk) -> None:
     steps = ranges.loaded(chunk.steps)
     try:
         with transaction.atomic(using=history.database()):
-            some = ranges.first_runs(ranges.joined(steps).range, 2, backfill.since)
-            parts = ranges.halves(steps, backfill.since) if len(some) > 1 else []
+            some = ranges.first_runs(ranges.joined(steps).range, 2)
+            parts = ranges.halves(steps) if len(some) > 1 else []
     except DatabaseError:  # what it failed with may be in reading, too; steps can be halved without
         some, parts = [], [steps[: len(steps) // 2], steps[len(steps) // 2 :]] if len(steps) > 1 else []
     if len(parts) < 2:

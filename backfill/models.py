@@ -56,7 +56,6 @@ class Backfill(Stateful):
     first_workspace = models.TextField(null=True)  # noqa: DJ001
     """Key of the first workspace; null is from the beginning."""
     last_workspace = models.TextField(null=True)  # noqa: DJ001  # key of the last workspace; null is to the end
-    since = models.DateTimeField(null=True)  # only runs used then or later; null is all of history
     chunk_size = models.PositiveIntegerField()  # runs that a chunk should have
     concurrency = models.PositiveIntegerField()  # chunks that are to be worked on at the same time
     current_concurrency = models.PositiveIntegerField()

@@ -66,9 +66,7 @@ class Plan:
         }
 
 
-def plan(
-    among: Range, *, since: datetime | None, chunk_size: int, concurrency: int, backfill_id: int | None = None
-) -> Plan:
+def plan(among: Range, *, chunk_size: int, concurrency: int, backfill_id: int | None = None) -> Plan:
     """Count the runs of each workspace and pack them into chunks, all in one snapshot. Writes nothing.
 
     Args:
@@ -82,9 +80,9 @@ def plan(
         if backfill_id is not None and not _locks(backfill_id):
             raise PlannedByAnother(f"backfill {backfill_id} is being planned")
         ((counted_at,),) = history.rows(Sql("SELECT now()"))
-        counted = history.rows(_weighed(among, size, since))
+        counted = history.rows(_weighed(among, size))
         heavy = [first for first, _, runs, workspaces in counted if runs > size and workspaces == 1]
-        cuts = _cuts(heavy, size, since)
+        cuts = _cuts(heavy, size)
     whole = [Step(first, None, last, None, runs) for first, last, runs, _ in counted]
     return Plan(
         chunks=list(ranges.packed([piece for step in whole for piece in _pieces(step, cuts, size)], chunk_size)),
@@ -101,7 +99,7 @@ def _locks(backfill_id: int) -> bool:
     return bool(locks)
 
 
-def _weighed(among: Range, step: int, since: datetime | None) -> Sql:
+def _weighed(among: Range, step: int) -> Sql:
     """``(first workspace, last workspace, runs, workspaces)`` of workspaces next to each other that have about ``step``
     runs together; one alone if it has more.
 
@@ -123,11 +121,11 @@ def _weighed(among: Range, step: int, since: datetime | None) -> Sql:
         SELECT workspaces[1]::text, workspaces[cardinality(workspaces)]::text, runs::bigint, cardinality(workspaces)
         FROM steps ORDER BY workspaces[1]
         """,
-        live=history.fragments().history, where=history.in_history(among, since), step=step, half=max(step // 2, 1),
+        live=history.fragments().history, where=history.in_history(among), step=step, half=max(step // 2, 1),
     )  # fmt: skip
 
 
-def _cuts(heavy: Sequence[str], step: int, since: datetime | None) -> dict[str, list[str]]:
+def _cuts(heavy: Sequence[str], step: int) -> dict[str, list[str]]:
     """Where heavy workspaces are cut: on quantiles of the run's key, which never changes, as its time does."""
     statement = history.compose(
         """
@@ -138,7 +136,7 @@ def _cuts(heavy: Sequence[str], step: int, since: datetime | None) -> dict[str, 
         ) AS numbered
         WHERE mod(position, {step}) = 0 ORDER BY numbered.workspace, numbered.run
         """,
-        live=history.fragments().history, where=history.in_history(EVERYWHERE, since),
+        live=history.fragments().history, where=history.in_history(EVERYWHERE),
         heavy=history.keys(heavy, history.fragments().workspace_type), step=step,
     )  # fmt: skip
     cuts: dict[str, list[str]] = defaultdict(list)
@@ -178,7 +176,6 @@ def carry_out(backfill_id: int) -> None:
     try:
         planned = plan(
             Range(first=backfill.first_workspace, last=backfill.last_workspace),
-            since=backfill.since,
             chunk_size=backfill.chunk_size,
             concurrency=backfill.concurrency,
             backfill_id=backfill_id,

@@ -88,7 +88,7 @@ class Progress:
         backfill = self.backfill
         copied = ("status", "actor", "first_workspace", "last_workspace", "chunk_size", "concurrency",
                   "current_concurrency", "error")  # fmt: skip
-        moments = ("since", "created_at", "planned_at", "finished_at")
+        moments = ("created_at", "planned_at", "finished_at")
         return {
             "id": backfill.pk,
             **{name: getattr(backfill, name) for name in copied},

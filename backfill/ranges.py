@@ -57,13 +57,13 @@ def packed(steps: Sequence[Step], size: int) -> Iterator[list[Step]]:
         yield pack
 
 
-def next_batch(steps: Sequence[Step], size: int, since: Any = None) -> tuple[Step, list[Step]]:
+def next_batch(steps: Sequence[Step], size: int) -> tuple[Step, list[Step]]:
     """What to fill next, about ``size`` runs at most, and what is left then.
 
     As many steps as fit and are tidy together. A first step that is too large is cut, which asks the database.
     """
     if steps[0].runs > size:
-        first, *rest = cut(steps[0], size, since)
+        first, *rest = cut(steps[0], size)
         return first, [*rest, *steps[1:]]
     fitting = [n for n, runs in enumerate(accumulate(step.runs for step in steps), start=1) if runs <= size]
     count = max(n for n in fitting if n == 1 or joined(steps[:n]).is_tidy)
@@ -76,19 +76,19 @@ def whole_batch(steps: Sequence[Step], size: int) -> tuple[Step, list[Step]]:
     return joined(pack), list(steps[len(pack) :])
 
 
-def halves(steps: Sequence[Step], since: Any = None) -> list[list[Step]]:
+def halves(steps: Sequence[Step]) -> list[list[Step]]:
     """Steps in two parts of about equal runs; one part if they are of a single run."""
     if len(steps) == 1:
-        return [[step] for step in cut(steps[0], max(steps[0].runs // 2, 1), since)]
+        return [[step] for step in cut(steps[0], max(steps[0].runs // 2, 1))]
     half = sum(step.runs for step in steps) / 2
     ends = list(accumulate(step.runs for step in steps))[:-1]
     middle = min(range(len(ends)), key=lambda n: abs(ends[n] - half)) + 1
     return [list(steps[:middle]), list(steps[middle:])]
 
 
-def cut(step: Step, runs: int, since: Any = None) -> list[Step]:
+def cut(step: Step, runs: int) -> list[Step]:
     """A step in two, the first with so many runs; or as it is, where it has not more than that (any more)."""
-    around = first_runs(step.range, 2, since, skip=runs - 1) if runs < step.runs else []
+    around = first_runs(step.range, 2, skip=runs - 1) if runs < step.runs else []
     if len(around) < 2:  # the run to cut after, and one that comes after it
         return [step]
     workspace, run = around[0]
@@ -98,12 +98,12 @@ def cut(step: Step, runs: int, since: Any = None) -> list[Step]:
     ]
 
 
-def first_runs(among: Range, limit: int, since: Any = None, *, skip: int = 0) -> list[tuple[str, str]]:
+def first_runs(among: Range, limit: int, *, skip: int = 0) -> list[tuple[str, str]]:
     """``(workspace, run)`` of the first runs of a range that history counts."""
     statement = history.compose(
         """SELECT live.workspace::text, live.run::text FROM {live} WHERE {where}
            ORDER BY live.workspace, live.run OFFSET {skip} LIMIT {limit}""",
-        live=history.fragments().history, where=history.in_history(among, since), skip=skip, limit=limit,
+        live=history.fragments().history, where=history.in_history(among), skip=skip, limit=limit,
     )  # fmt: skip
     return history.rows(statement)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
@@ -123,15 +123,14 @@ class _Attempt:
         return str(self._throttle) if self._throttle.stops else None
 
     def _fill(self) -> None:
-        since = self._lease.backfill.since
-        batch, left = ranges.next_batch(self._left, self._batch, since)
+        batch, left = ranges.next_batch(self._left, self._batch)
         started_s = time.monotonic()
 
         def before_commit(written: int) -> None:
             leases.commit(self._lease, left, written=written, took_s=time.monotonic() - started_s)
 
         try:
-            written = history.fill(batch.range, since=since, limits=_limits(), before_commit=before_commit)
+            written = history.fill(batch.range, limits=_limits(), before_commit=before_commit)
         except DatabaseError as error:
             self._batch = shrunk(batch.runs)
             if history.sqlstate(error) != history.STATEMENT_TIMEOUT or batch.runs <= SHRINK:
@@ -152,7 +151,7 @@ class _Attempt:
     def _verify(self) -> None:
         started_s = time.monotonic()
         batch, left = ranges.whole_batch(self._left, conf.settings().audit_chunk)
-        drift = list(_drift(batch, self._lease.backfill.since))
+        drift = list(_drift(batch))
         if drift:
             leases.hold(self._lease, drift=len(drift))
             history.repair(drift)
@@ -161,11 +160,11 @@ class _Attempt:
         self._left = left
 
 
-def _drift(batch: Step, since: Any) -> Iterator[history.Difference]:
+def _drift(batch: Step) -> Iterator[history.Difference]:
     """Differences of a range of whole workspaces that nothing which waits explains."""
     pieces = ceil(batch.runs / MOST_COMPARED) or 1
     for piece in range(pieces):
-        differences = history.compare(batch.range, since=since, part=(piece, pieces))
+        differences = history.compare(batch.range, part=(piece, pieces))
         yield from (difference for difference in differences if difference.state == history.DRIFT)
 
 

@@ -24,7 +24,6 @@ class Migration(migrations.Migration):
                 ("actor", models.CharField(max_length=200)),
                 ("first_workspace", models.TextField(null=True)),
                 ("last_workspace", models.TextField(null=True)),
-                ("since", models.DateTimeField(null=True)),
                 ("chunk_size", models.PositiveIntegerField()),
                 ("concurrency", models.PositiveIntegerField()),
                 ("current_concurrency", models.PositiveIntegerField()),

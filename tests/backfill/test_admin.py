@@ -60,7 +60,7 @@ def test_the_list(history: History, admin: Client) -> None:
 
 
 def test_it_is_started_by_a_form(history: History, admin: Client) -> None:
-    assert "Only runs used then or later" in text(admin.get(f"{HOME}add/"))
+    assert "the first and the last. Empty: all" in text(admin.get(f"{HOME}add/"))
     key = history.text(history.light[1])
     done = admin.post(f"{HOME}add/", {"workspaces": f"{key}-{key}", "concurrency": "3"}, follow=True)
     backfill = control.get()

@@ -7,7 +7,7 @@ import pytest
 from backfill import control, leases, worker
 from backfill.coverage import coverage
 from tests.backfill.given import History, carried_out, planned, started
-from tests.hosts.adapter import Host, moment
+from tests.hosts.adapter import Host
 from tests.sessions import execute
 from workflows_tasks import history as package
 from workflows_tasks.errors import InvalidArgument
@@ -34,9 +34,8 @@ def test_a_workspace_is_filled_when_all_its_chunks_are(history: History) -> None
 
 
 @pytest.mark.host_independent
-def test_a_backfill_of_other_workspaces_or_of_a_part_of_history_is_none(history: History) -> None:
+def test_a_backfill_of_other_workspaces_is_none(history: History) -> None:
     carried_out(started(history.only(history.light[0])))
-    carried_out(started(since=moment(5)))
     assert coverage(history.light[0]).is_filled
     assert coverage(history.host.workspace_key(history.light[0])).is_filled
     assert not coverage(history.heavy).is_filled
@@ -60,13 +59,6 @@ def test_history_that_is_planned_and_not_filled_is_no_drift(history: History) ->
     assert states() == set()
     WorkspaceRecentWorkflow.objects.filter(uid="")[0].delete()
     assert states() == {"drift"}
-
-
-@pytest.mark.host_independent
-def test_a_backfill_of_less_history_does_not_vouch_for_more(history: History) -> None:
-    carried_out(started(since=moment(5)))
-    planned()
-    assert states() == {"waiting"}
 
 
 @pytest.mark.host_independent

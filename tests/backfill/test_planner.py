@@ -18,7 +18,7 @@ from backfill.ranges import Step
 from tests.backfill.given import CHUNK, History, assert_complete, carried_out, locked, planned, started
 from tests.commands import ROOT
 from tests.conftest import Configure
-from tests.hosts.adapter import Host, moment
+from tests.hosts.adapter import Host
 from tests.sessions import session
 from workflows_tasks.capture import installation
 from workflows_tasks.errors import InvalidArgument
@@ -62,14 +62,10 @@ def test_any_chunk_size(history: History, chunk_size: int) -> None:
     assert plan.largest <= chunk_size
 
 
-def test_only_a_range_of_workspaces_or_runs_since_a_moment(history: History) -> None:
+def test_only_a_range_of_workspaces(history: History) -> None:
     (chunk,) = control.plan(history.only(history.light[3])).chunks
     key = history.text(history.light[3])
     assert ranges.joined(chunk) == Step(key, None, key, None, 4)
-    since = moment(5)
-    expected = sum(t.counts and t.used_at is not None and t.used_at >= since for t in history.host.truths())
-    assert 0 < expected < history.runs
-    assert control.plan(since=since, chunk_size=CHUNK).runs == expected
 
 
 @pytest.mark.host_independent
@@ -98,7 +94,7 @@ def test_it_is_planned_by_one_worker_at_a_time(history: History) -> None:
     with session() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, 7)", [planner.LOCK_CLASS])
         with pytest.raises(planner.PlannedByAnother):
-            planner.plan(EVERYWHERE, since=None, chunk_size=CHUNK, concurrency=1, backfill_id=7)
+            planner.plan(EVERYWHERE, chunk_size=CHUNK, concurrency=1, backfill_id=7)
 
 
 @pytest.mark.host_independent

@@ -9,20 +9,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from functools import partialmethod
 from typing import Any, Final
-
-from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.forms import DateTimeField
-from django.utils.timezone import is_aware, make_naive
 
 from backfill import console, control, worker
 from backfill.models import Backfill
 from backfill.states import BackfillStatus
 from workflows_tasks import conf, history
-from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.management.actions import SHOWN, ActionCommand
 
 FAILED, WAITS_FOR_SOMEBODY = 1, 3
@@ -48,7 +41,6 @@ class Command(ActionCommand):
         start = self.add_action(actions, "start", "Enqueue a backfill; workers plan it, fill, and verify.")
         for each in (plan, start):
             _add_range(each)
-            each.add_argument("--since", metavar="TIME", help="only runs used then or later (ISO date or time)")
             each.add_argument("--chunk-size", type=int, metavar="RUNS", help="runs of a chunk (BACKFILL_CHUNK)")
             each.add_argument("--concurrency", type=int, metavar="N", help="chunks at a time (BACKFILL_CONCURRENCY)")
         status = self.add_action(actions, "status", "How it is. Exit status: 0 ok, 1 failed or cancelled, 3 paused.")
@@ -165,19 +157,9 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     """Arguments of ``control.plan`` and ``control.start``."""
     return {
         "workspaces": history.parse_range(options["workspaces"]),
-        "since": None if options["since"] is None else _moment(options["since"]),
         "chunk_size": options["chunk_size"],
         "concurrency": options["concurrency"],
     }
-
-
-def _moment(text: str) -> datetime:
-    """A date or time as the host stores them; without a zone, in the host's."""
-    try:
-        moment: datetime = DateTimeField().clean(text)
-    except ValidationError as error:
-        raise InvalidArgument(f"--since {text!r} is no time; write 2026-01-31 or 2026-01-31T12:00+00:00.") from error
-    return make_naive(moment) if is_aware(moment) and not settings.USE_TZ else moment
 
 
 def _actor() -> str:
