@@ -12,6 +12,6 @@
     progress    how far it is, and when it will be done · console: that as text
     coverage    whether a workspace's history is in, and where a chunk explains a difference
     ranges      steps: positions in the order of (workspace, run)
-    models      Backfill, Chunk, Event · states: every change of status, and why
-    log         every event and every log line
+    models      Backfill, Chunk · states: every change of status, and why
+    log         a line for everything that happens to a backfill
 """

@@ -24,8 +24,6 @@ from workflows_tasks import conf, history
 from workflows_tasks.admin_base import ReadOnlyAdmin
 from workflows_tasks.errors import RecentWorkflowsError
 
-EVENTS_SHOWN: Final = 50
-
 TEMPLATES: Final = "admin/backfill/backfill"
 
 
@@ -201,7 +199,6 @@ class BackfillAdmin(ReadOnlyAdmin):
 
 def _context(shown: progress.Progress) -> dict[str, Any]:
     """What the live part shows; times rounded to seconds, as people read them."""
-    events = shown.backfill.events.order_by("-id")[:EVENTS_SHOWN]
     left = None if shown.eta_s is None else timedelta(seconds=round(shown.eta_s))
     is_working = shown.backfill.status in states.WORKING
-    return {"shown": shown, "backfill": shown.backfill, "left": left, "events": events, "working": is_working}
+    return {"shown": shown, "backfill": shown.backfill, "left": left, "working": is_working}

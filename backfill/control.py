@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from backfill import lifecycle, log, models, planner, progress, states, throttle
+from backfill import lifecycle, models, planner, progress, states, throttle
+from backfill.log import record
 from backfill.models import Backfill, saved
 from backfill.states import BackfillStatus, ChunkStatus, Kind, TransitionRefused
 from workflows_tasks import conf
@@ -58,7 +59,7 @@ def start(
         actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last,
         chunk_size=chunk_size, concurrency=concurrency, current_concurrency=concurrency,
     )  # fmt: skip
-    log.record(backfill, "start", _described(backfill), actor=actor)
+    record(backfill, "start", _described(backfill), actor=actor)
     return backfill
 
 
@@ -182,7 +183,7 @@ def _changed(
     get(backfill_id)
     with models.locked(backfill_id) as backfill:
         change(backfill)
-        log.record(backfill, what, detail, actor=actor)
+        record(backfill, what, detail, actor=actor)
         lifecycle.settle(backfill)
         return backfill
 

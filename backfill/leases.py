@@ -25,7 +25,8 @@ from django.db import DatabaseError, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from backfill import lifecycle, log, models, ranges, states
+from backfill import lifecycle, models, ranges, states
+from backfill.log import log
 from backfill.models import Backfill, Chunk, saved
 from backfill.ranges import Step
 from backfill.states import ChunkStatus, Kind
@@ -164,7 +165,7 @@ def _look_over(chunk: Chunk) -> None:
     filled = ranges.filled(chunk)
     changes = history.recheck_filled(filled) if filled is not None else 0
     if changes:
-        log.looked_over(chunk, changes=changes)
+        log.info("backfill=%d chunk=%d: rows changed while they were filled: %d", chunk.backfill_id, chunk.pk, changes)
     saved(chunk, is_open=False)
 
 
@@ -175,7 +176,7 @@ def _try_to_look_over(chunk: Chunk) -> None:
             _look_over(chunk)
     except DatabaseError as error:
         chunk.is_open = True
-        log.not_looked_over(chunk, error)
+        log.warning("backfill=%d chunk=%d stays open: %s", chunk.backfill_id, chunk.pk, history.brief(error))
 
 
 def _ours(lease: Lease) -> QuerySet[Chunk]:
@@ -186,4 +187,4 @@ def _ours(lease: Lease) -> QuerySet[Chunk]:
 
 
 def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(f"the lease of chunk {lease.chunk.pk} was lost")
+    return LeaseLost(f"chunk {lease.chunk.pk}: the lease was lost, nothing was written; another worker has it")

@@ -12,7 +12,8 @@ from typing import Final
 from django.db import DatabaseError, transaction
 from django.db.models import QuerySet
 
-from backfill import log, models, ranges, states
+from backfill import models, ranges, states
+from backfill.log import record
 from backfill.models import Backfill, Chunk, saved
 from backfill.ranges import Step
 from backfill.states import BackfillStatus, ChunkStatus, Kind
@@ -45,7 +46,7 @@ def failed(backfill: Backfill, chunk: Chunk, error: str, *, is_its_own: bool = T
         is_its_own: False for what passes, as a lock or a lost connection: halving would not help. It is only tried
             again, but counts as an attempt that failed.
     """
-    log.record(backfill, "failure", f"chunk {chunk.pk}, {chunk.extent}: {error}")
+    record(backfill, "failure", f"chunk {chunk.pk}, {chunk.extent}: {error}")
     again = bool(chunk.error)  # a commit in between would have cleared it
     saved(chunk, failures=chunk.failures + is_its_own, error=error, token="")
     # A database that restarts, or workers that are deployed anew, fail each chunk once: that is no bad backfill. Nor is
@@ -77,7 +78,7 @@ def _halve(backfill: Backfill, chunk: Chunk) -> None:
     _hand_over(backfill, chunk)
     # What was done of it stays with it; the rest is the children's, so that all together are what was planned.
     saved(chunk, status=ChunkStatus.SPLIT, planned=chunk.passed, steps=[])
-    log.record(backfill, "split", f"chunk {chunk.pk}, after {chunk.failures} failures")
+    record(backfill, "split", f"chunk {chunk.pk}, after {chunk.failures} failures")
 
 
 def _give_up(backfill: Backfill, chunk: Chunk, runs: Sequence[str] = ()) -> None:
@@ -85,7 +86,7 @@ def _give_up(backfill: Backfill, chunk: Chunk, runs: Sequence[str] = ()) -> None
         _hand_over(backfill, chunk)
     saved(chunk, status=ChunkStatus.FAILED, failed_runs=list(runs))
     named = f"run {', '.join(runs)}" if runs else chunk.extent
-    log.record(backfill, "chunk failed", f"chunk {chunk.pk}, {named}: {chunk.error}")
+    record(backfill, "chunk failed", f"chunk {chunk.pk}, {named}: {chunk.error}")
 
 
 def _hand_over(backfill: Backfill, chunk: Chunk) -> None:
@@ -141,7 +142,7 @@ def _note_failure(backfill: Backfill, chunk: Chunk, *, is_its_own: bool) -> None
         )
         why = f"{many}; the last one, at chunk {chunk.pk}: {chunk.error}"
         saved(backfill, status=BackfillStatus.PAUSING, error=why)
-        log.record(backfill, "pause", why)
+        record(backfill, "pause", why)
 
 
 def settle(backfill: Backfill) -> None:
@@ -189,4 +190,4 @@ def _move(backfill: Backfill, status: str) -> None:
     error = _failures(backfill) if status == BackfillStatus.FAILED else backfill.error
     finished_at = None if status in states.OPEN else models.database_time()
     saved(backfill, status=status, waiting="", samples=[], error=error, finished_at=finished_at)
-    log.record(backfill, str(status), error)
+    record(backfill, str(status), error)

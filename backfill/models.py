@@ -1,4 +1,4 @@
-"""A backfill, its chunks, and who did what to it when; and how their rows are read and locked.
+"""A backfill and its chunks; and how their rows are read and locked.
 
 Rows are always read in the database of the runs, and times are always those of its clock. Keys of the host's workspaces
 and runs are text, whatever their type.
@@ -143,24 +143,6 @@ class Chunk(Stateful):
         if self.first_workspace == self.last_workspace:
             return f"workspace {self.first_workspace}{start}{end}"
         return f"workspaces {self.first_workspace}{start} to {self.last_workspace}{end}"
-
-
-class Event(models.Model):
-    """Who did what to a backfill, and when. Never changed."""
-
-    objects: ClassVar[models.Manager[Event]] = models.Manager()
-
-    backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="events")
-    at = models.DateTimeField(auto_now_add=True)
-    actor = models.CharField(max_length=200)
-    what = models.CharField(max_length=30)
-    detail = models.TextField(default="")
-
-    class Meta:
-        ordering = ["id"]
-
-    def __str__(self) -> str:
-        return f"{self.actor} {self.what} {self.detail}".rstrip()
 
 
 KIND: Final[Mapping[str, str]] = {

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from backfill import lifecycle, log, models, ranges
+from backfill import lifecycle, models, ranges
+from backfill.log import record
 from backfill.models import saved
 from backfill.ranges import Step
 from backfill.states import BackfillStatus, Kind
@@ -167,7 +168,7 @@ def carry_out(backfill_id: int) -> None:
     with models.locked(backfill_id) as backfill:
         if backfill.status == BackfillStatus.ENQUEUED:
             saved(backfill, status=BackfillStatus.PLANNING)
-            log.record(backfill, "planning")
+            record(backfill, "planning")
         elif backfill.status != BackfillStatus.PLANNING:
             return
     if problem := not_captured():
@@ -200,7 +201,7 @@ def _store(backfill_id: int, plan: Plan) -> None:
             models.chunks().bulk_create(lifecycle.new_chunks(backfill, kind, packs), batch_size=500)
         saved(backfill, planned_at=plan.counted_at)
         counts = f"{plan.runs:,} runs of {plan.workspaces:,} workspaces in {len(plan.chunks):,} chunks"
-        log.record(backfill, "planned", counts)
+        record(backfill, "planned", counts)
         if backfill.status == BackfillStatus.PLANNING:
             saved(backfill, status=BackfillStatus.RUNNING)
             lifecycle.settle(backfill)
@@ -210,5 +211,5 @@ def _give_up(backfill_id: int, why: str) -> None:
     with models.locked(backfill_id) as backfill:
         if backfill.status == BackfillStatus.PLANNING:
             saved(backfill, status=BackfillStatus.PAUSING, error=why)
-            log.record(backfill, "pause", why)
+            record(backfill, "pause", why)
             lifecycle.settle(backfill)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Max, QuerySet, Sum
 
 from backfill import models, states
 from backfill.models import Backfill, Chunk
@@ -158,9 +158,12 @@ def _reasons(backfill: Backfill, now: datetime) -> list[str]:
 
 def _lacks_worker(backfill: Backfill, now: datetime) -> bool:
     """Ticks ask for workers, there is something to do for them, and nobody came for a while."""
-    last = backfill.events.order_by("-id").first()
-    waited_s = (now - (last.at if last else backfill.created_at)).total_seconds()
-    if waited_s <= 5 * conf.settings().backfill_tick_s:
+    settings = conf.settings()
+    leased_until = models.chunks(backfill).aggregate(last=Max("lease_until"))["last"]
+    seen_at = (
+        backfill.created_at if leased_until is None else leased_until - timedelta(seconds=settings.backfill_lease_s)
+    )
+    if (now - seen_at).total_seconds() <= 5 * settings.backfill_tick_s:
         return False
     if backfill.status == BackfillStatus.ENQUEUED:
         return True

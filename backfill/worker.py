@@ -14,8 +14,9 @@ from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from backfill import leases, log, models, planner, ranges, states, throttle
+from backfill import leases, models, planner, ranges, states, throttle
 from backfill.leases import Lease, LeaseLost
+from backfill.log import log
 from backfill.ranges import Step
 from backfill.states import BackfillStatus, Kind
 from workflows_tasks import conf, history
@@ -63,8 +64,8 @@ def _attempt(lease: Lease, until_s: float) -> bool:
     """One claim of a chunk, until it is done, has failed, or is given back; True if another may be claimed."""
     try:
         return _Attempt(lease, until_s).carried_out()
-    except LeaseLost:
-        log.lease_lost(lease.chunk)
+    except LeaseLost as error:
+        log.warning("backfill=%d %s", lease.backfill.pk, error)
         return False
     except (*DB_ERRORS, Drifts) as error:
         _failed(lease, error)
@@ -77,11 +78,8 @@ def _failed(lease: Lease, error: Exception) -> None:
         connections[history.database()].close_if_unusable_or_obsolete()
     try:
         leases.fail(lease, history.brief(error), is_its_own=_is_its_own(error))
-    except LeaseLost:
-        log.lease_lost(lease.chunk)
-    except DB_ERRORS:
-        log.unreachable(lease.chunk, error)
-        raise
+    except LeaseLost as lost:
+        log.warning("backfill=%d %s", lease.backfill.pk, lost)
 
 
 def _is_its_own(error: Exception) -> bool:
@@ -135,11 +133,11 @@ class _Attempt:
             self._batch = shrunk(batch.runs)
             if history.sqlstate(error) != history.STATEMENT_TIMEOUT or batch.runs <= SHRINK:
                 raise
-            log.batch_too_slow(self._lease.chunk, runs=batch.runs, smaller=self._batch)
+            log.warning("chunk=%d: %d runs took too long; %d next", self._lease.chunk.pk, batch.runs, self._batch)
             leases.hold(self._lease)
             return
         took_s = time.monotonic() - started_s
-        log.batch_filled(self._lease.chunk, runs=batch.runs, rows=written, took_s=took_s)
+        log.debug("chunk=%d: runs=%d rows=%d seconds=%.3f", self._lease.chunk.pk, batch.runs, written, took_s)
         self._left = left
         self._adapt(batch, took_s)
 

@@ -1,4 +1,4 @@
-"""Backfills, their chunks, and who did what to them. Keys of the host are text: no foreign key leads out of here."""
+"""Backfills and their chunks. Keys of the host are text: no foreign key leads out of here."""
 
 from __future__ import annotations
 
@@ -41,18 +41,6 @@ class Migration(migrations.Migration):
                 "ordering": ["-id"],
                 "indexes": [models.Index(fields=["id"], name="backfill_open", condition=Q(status__in=OPEN))],
             },
-        ),
-        migrations.CreateModel(
-            name="Event",
-            fields=[
-                ("id", ID.clone()),
-                ("at", models.DateTimeField(auto_now_add=True)),
-                ("actor", models.CharField(max_length=200)),
-                ("what", models.CharField(max_length=30)),
-                ("detail", models.TextField(default="")),
-                ("backfill", models.ForeignKey("backfill.backfill", CASCADE, related_name="events")),
-            ],
-            options={"ordering": ["id"]},
         ),
         migrations.CreateModel(
             name="Chunk",
