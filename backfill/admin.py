@@ -20,7 +20,7 @@ from django.urls import URLPattern, path, reverse
 from backfill import control, models, progress, states
 from backfill.models import Backfill
 from backfill.states import BackfillStatus, Kind
-from workflows_tasks import conf, history
+from workflows_tasks import history
 from workflows_tasks.admin_base import ReadOnlyAdmin
 from workflows_tasks.errors import RecentWorkflowsError
 
@@ -65,14 +65,8 @@ class StartForm(forms.Form):
     workspaces = forms.CharField(
         required=False, help_text="A-B, or A..B where keys have dashes: the first and the last. Empty: all."
     )
-    chunk_size = forms.IntegerField(required=False, help_text="Runs of a chunk.")
-    concurrency = forms.IntegerField(required=False, help_text="Chunks at the same time.")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        settings = conf.settings()
-        self.fields["chunk_size"].widget.attrs["placeholder"] = settings.backfill_chunk
-        self.fields["concurrency"].widget.attrs["placeholder"] = settings.backfill_concurrency
+    chunk_size = forms.IntegerField(initial=control.CHUNK_SIZE, help_text="Runs of a chunk.")
+    concurrency = forms.IntegerField(initial=control.CONCURRENCY, help_text="Chunks at the same time.")
 
     def start(self, actor: str) -> Backfill | None:
         """The new backfill; None if something in the form cannot be meant, which it then says."""

@@ -52,7 +52,7 @@ def check_throttle(**_: Any) -> list[checks.CheckMessage]:
         what = f"cannot be imported ({error})"
     return [
         checks.Error(
-            f"{conf.NAME}['BACKFILL_THROTTLE'] {what}; a backfill would never grow.",
+            f"{conf.NAME}['BACKFILL_THROTTLE'] {what}; a backfill would wait for ever.",
             hint="Give the dotted path of a callable () -> str | None.",
             id="backfill.E002",
         )

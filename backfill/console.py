@@ -74,7 +74,7 @@ def _pace(progress: Progress) -> str:
     """How fast it goes, where it does, and what was written."""
     backfill, written = progress.backfill, f"{progress.fill.rows:,} rows written"
     if backfill.status in states.WORKING:
-        at_a_time = f"{backfill.current_concurrency} of {backfill.concurrency} at a time"
+        at_a_time = f"{len(progress.active)} of {backfill.concurrency} chunks at a time"
         return ", ".join([*_speed(progress), at_a_time, written])
     if backfill.finished_at:
         return f"{written} in {duration((backfill.finished_at - backfill.created_at).total_seconds())}"

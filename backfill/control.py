@@ -18,6 +18,10 @@ from workflows_tasks import conf
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.history import EVERYWHERE, Range
 
+CHUNK_SIZE: Final = 200_000
+CONCURRENCY: Final = 2
+"""What a backfill has, unless it is told otherwise."""
+
 MOST_CONCURRENT: Final = 1_000
 
 SAMPLES: Final = 60
@@ -29,18 +33,18 @@ class NoSuchBackfill(InvalidArgument):
 
 
 def plan(
-    workspaces: Range = EVERYWHERE, *, chunk_size: int | None = None, concurrency: int | None = None
+    workspaces: Range = EVERYWHERE, *, chunk_size: int = CHUNK_SIZE, concurrency: int = CONCURRENCY
 ) -> planner.Plan:
     """What a backfill would do, with arguments as for ``start``. Writes nothing; reads all runs that history counts."""
-    chunk_size, concurrency = _checked(chunk_size, concurrency)
+    _check(chunk_size, concurrency)
     return planner.plan(workspaces, chunk_size=chunk_size, concurrency=concurrency)
 
 
 def start(
     workspaces: Range = EVERYWHERE,
     *,
-    chunk_size: int | None = None,
-    concurrency: int | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    concurrency: int = CONCURRENCY,
     actor: str,
 ) -> Backfill:
     """Enqueue a backfill: a worker plans it. It waits for those that were started before it and are open.
@@ -49,15 +53,15 @@ def start(
 
     Args:
         workspaces: only these; all by default. Whole ones.
-        chunk_size: runs of a chunk; ``BACKFILL_CHUNK`` by default.
-        concurrency: chunks at the same time; ``BACKFILL_CONCURRENCY`` by default.
+        chunk_size: runs of a chunk.
+        concurrency: chunks at the same time.
     """
-    chunk_size, concurrency = _checked(chunk_size, concurrency)
+    _check(chunk_size, concurrency)
     if problem := planner.not_captured():
         raise InvalidArgument(problem)
     backfill = models.backfills().create(
         actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last,
-        chunk_size=chunk_size, concurrency=concurrency, current_concurrency=concurrency,
+        chunk_size=chunk_size, concurrency=concurrency,
     )  # fmt: skip
     record(backfill, "start", _described(backfill), actor=actor)
     return backfill
@@ -81,8 +85,7 @@ def resume(backfill_id: int, *, actor: str) -> Backfill:
 def _resumed(backfill: Backfill) -> None:
     if backfill.status != BackfillStatus.PAUSED:  # else one that is pausing would be resumed under its workers' hands
         raise TransitionRefused(f"backfill {backfill.pk} is {backfill.status}; only a paused one is resumed.")
-    status, concurrency = _where_it_was(backfill), backfill.concurrency
-    saved(backfill, status=status, error="", outcomes="", current_concurrency=concurrency)
+    saved(backfill, status=_where_it_was(backfill), error="", outcomes="")
 
 
 def _where_it_was(backfill: Backfill) -> str:
@@ -111,8 +114,8 @@ def _retried(backfill: Backfill) -> None:
 def set_concurrency(backfill_id: int, concurrency: int, *, actor: str) -> Backfill:
     """Change how many chunks are worked on at the same time, also while it runs. Fewer takes effect as chunks end."""
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
-    fields = {"concurrency": concurrency, "current_concurrency": concurrency}
-    return _changed(backfill_id, "concurrency", actor, lambda it: saved(it, **fields), detail=str(concurrency))
+    what = f"concurrency {concurrency}"
+    return _changed(backfill_id, what, actor, lambda it: saved(it, concurrency=concurrency))
 
 
 def status(backfill_id: int | None = None) -> progress.Progress:
@@ -143,30 +146,27 @@ def tick() -> tuple[int, int]:
     current = models.current()
     if current is None:
         return 0, 0
-    traffic = throttle.look()
+    reasons = throttle.reasons_to_wait()
     with models.locked(current.pk) as backfill:
         now = models.database_time()
-        period_s = conf.settings().backfill_tick_s
+        period_s = conf.settings().tick_period_s
         if backfill.ticked_at is not None and now - backfill.ticked_at < timedelta(seconds=period_s / 2):
             return 0, 0
         lifecycle.settle(backfill)
-        messages = _messages(backfill, traffic)
+        messages = 0 if reasons and backfill.status != BackfillStatus.CANCELLING else _messages(backfill)
         is_held_up = backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING, *states.WORKING}
-        waiting = str(traffic) if is_held_up else ""
+        waiting = "; ".join(reasons) if is_held_up else ""
         saved(backfill, ticked_at=now, waiting=waiting, samples=_sampled(backfill, now))
         return backfill.pk, messages
 
 
-def _messages(backfill: Backfill, traffic: throttle.Throttle) -> int:
+def _messages(backfill: Backfill) -> int:
     """How many workers to ask for."""
-    if traffic.stops and backfill.status != BackfillStatus.CANCELLING:
-        return 0
     if backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING}:
         return 1
     if backfill.status not in states.CLAIMABLE:
         return 0
-    saved(backfill, current_concurrency=traffic.concurrency(backfill.current_concurrency, backfill.concurrency))
-    free = backfill.current_concurrency - models.active(backfill).count()
+    free = backfill.concurrency - models.active(backfill).count()
     return max(min(free, models.claimable(backfill).count()), 0)
 
 
@@ -177,25 +177,18 @@ def _sampled(backfill: Backfill, now: datetime) -> list[list[float]]:
     return [*backfill.samples, [now.timestamp(), done]][-SAMPLES:]
 
 
-def _changed(
-    backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None], *, detail: str = ""
-) -> Backfill:
+def _changed(backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None]) -> Backfill:
     get(backfill_id)
     with models.locked(backfill_id) as backfill:
         change(backfill)
-        record(backfill, what, detail, actor=actor)
+        record(backfill, what, actor=actor)
         lifecycle.settle(backfill)
         return backfill
 
 
-def _checked(chunk_size: int | None, concurrency: int | None) -> tuple[int, int]:
-    """Chunk size and concurrency, given or from the settings; what cannot be meant is refused."""
-    settings = conf.settings()
-    chunk_size = settings.backfill_chunk if chunk_size is None else chunk_size
-    concurrency = settings.backfill_concurrency if concurrency is None else concurrency
+def _check(chunk_size: int, concurrency: int) -> None:
     _check_number("chunk size", chunk_size, most=100_000_000)
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
-    return chunk_size, concurrency
 
 
 def _check_number(name: str, value: int, *, most: int) -> None:

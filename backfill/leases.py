@@ -25,7 +25,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from backfill import lifecycle, models, ranges, states
+from backfill import lifecycle, models, planner, ranges, states
 from backfill.log import log
 from backfill.models import Backfill, Chunk, saved
 from backfill.ranges import Step
@@ -55,7 +55,7 @@ def claim(backfill_id: int) -> Lease | None:
         with models.locked(backfill_id) as backfill:
             if backfill.status not in states.CLAIMABLE:
                 return None
-            if models.active(backfill).count() >= backfill.current_concurrency:
+            if models.active(backfill).count() >= backfill.concurrency:
                 return None
             free = models.claimable(backfill).order_by("order", "id").select_for_update(skip_locked=True)
             chunk = free.annotate(now=Now()).first()
@@ -146,9 +146,8 @@ def fail(lease: Lease, error: str, *, is_its_own: bool = True) -> None:
 def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
     """Chunk and backfill, locked in that order, to end an attempt with; then the backfill goes on if this was what it
     waited for. Nobody waits for the look, which comes before the backfill is locked."""
-    settings = conf.settings()
-    lease_s = settings.backfill_lease_s
-    limits = history.limits(statement_s=settings.backfill_plan_timeout_s, lock_s=lease_s, idle_s=lease_s / 2)
+    lease_s = conf.settings().backfill_lease_s
+    limits = history.limits(statement_s=planner.TIMEOUT_S, lock_s=lease_s, idle_s=lease_s / 2)
     with history.read_committed(limits):
         chunk = _ours(lease).select_for_update().first()
         if chunk is None:

@@ -58,8 +58,6 @@ class Backfill(Stateful):
     last_workspace = models.TextField(null=True)  # noqa: DJ001  # key of the last workspace; null is to the end
     chunk_size = models.PositiveIntegerField()  # runs that a chunk should have
     concurrency = models.PositiveIntegerField()  # chunks that are to be worked on at the same time
-    current_concurrency = models.PositiveIntegerField()
-    """Chunks that may be worked on now: fewer, where live traffic needs it."""
     batch = models.PositiveIntegerField(default=0)  # runs that a transaction had lately; 0 is not known yet
     waiting = models.TextField(default="")  # why it waits or is slowed down; empty if it is not
     error = models.TextField(default="")  # why it failed or was paused by itself

@@ -15,13 +15,16 @@ from backfill.log import record
 from backfill.models import saved
 from backfill.ranges import Step
 from backfill.states import BackfillStatus, Kind
-from workflows_tasks import conf, history
+from workflows_tasks import history
 from workflows_tasks.errors import RecentWorkflowsError
 from workflows_tasks.history import EVERYWHERE, Range, Sql
 
 STEPS: Final = 20
 """Steps in a chunk, about. A workspace with more runs than a step is cut, so no chunk is larger than it should be, and
 none is smaller than that by more than one step and a half."""
+
+TIMEOUT_S: Final = 3_600.0
+"""Seconds after which a statement that reads all runs gives up."""
 
 LOCK_CLASS: Final = 0x52574650
 """First key of the advisory lock that whoever plans a backfill holds; the second is the backfill."""
@@ -77,7 +80,7 @@ def plan(among: Range, *, chunk_size: int, concurrency: int, backfill_id: int | 
         PlannedByAnother: another worker is planning that backfill at this moment.
     """
     size = max(chunk_size // STEPS, 1)
-    with history.snapshot(statement_s=conf.settings().backfill_plan_timeout_s):
+    with history.snapshot(statement_s=TIMEOUT_S):
         if backfill_id is not None and not _locks(backfill_id):
             raise PlannedByAnother(f"backfill {backfill_id} is being planned")
         ((counted_at,),) = history.rows(Sql("SELECT now()"))

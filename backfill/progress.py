@@ -87,7 +87,7 @@ class Progress:
     def as_json(self) -> dict[str, Any]:
         backfill = self.backfill
         copied = ("status", "actor", "first_workspace", "last_workspace", "chunk_size", "concurrency",
-                  "current_concurrency", "error")  # fmt: skip
+                  "error")  # fmt: skip
         moments = ("created_at", "planned_at", "finished_at")
         return {
             "id": backfill.pk,
@@ -146,7 +146,7 @@ def _reasons(backfill: Backfill, now: datetime) -> list[str]:
         return [f"waits for backfill {current.pk}, which is {current.status}"]
     settings = conf.settings()
     looked_s = (now - (backfill.ticked_at or backfill.created_at)).total_seconds()
-    if looked_s > 5 * settings.backfill_tick_s:
+    if looked_s > 5 * settings.tick_period_s:
         is_there = f"is celery beat running, and a worker on the queue {settings.queue}?"
         return [f"no tick looked after it for {looked_s:.0f} s: {is_there}"]
     if backfill.waiting:
@@ -163,7 +163,7 @@ def _lacks_worker(backfill: Backfill, now: datetime) -> bool:
     seen_at = (
         backfill.created_at if leased_until is None else leased_until - timedelta(seconds=settings.backfill_lease_s)
     )
-    if (now - seen_at).total_seconds() <= 5 * settings.backfill_tick_s:
+    if (now - seen_at).total_seconds() <= 5 * settings.tick_period_s:
         return False
     if backfill.status == BackfillStatus.ENQUEUED:
         return True

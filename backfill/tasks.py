@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from backfill import control, worker
+from backfill import control, planner, worker
 from workflows_tasks import conf
 
 
@@ -30,11 +30,11 @@ def work(backfill_id: int) -> None:
 def ask(backfill_id: int) -> None:
     """Send a ``work`` message. It expires when the next tick would send another in its place."""
     settings = conf.settings()
-    limit_s = round(settings.backfill_slice_s + settings.backfill_plan_timeout_s)
+    limit_s = round(worker.SLICE_S + planner.TIMEOUT_S)
     work.apply_async(
         args=(backfill_id,),
         queue=settings.backfill_queue,
-        expires=settings.backfill_tick_s,
+        expires=settings.tick_period_s,
         time_limit=limit_s,
         soft_time_limit=limit_s,  # or the host's own would hold, which may be shorter than planning takes
     )

@@ -24,6 +24,15 @@ from workflows_tasks.errors import RecentWorkflowsError
 
 DB_ERRORS: Final = (DatabaseError, InterfaceError)
 
+SLICE_S: Final = 60.0
+"""Seconds after which a message begins no new transaction."""
+
+TARGET_S: Final = 0.5
+"""Seconds that a transaction should take."""
+
+STATEMENT_TIMEOUT_S: Final = 4.0
+"""Seconds after which a statement gives up; it waits for a lock for a quarter of that."""
+
 GROWTH: Final = 2.0
 """Most that a batch grows by from one transaction to the next: a cheap one says little about the next."""
 
@@ -41,12 +50,12 @@ class Drifts(RecentWorkflowsError):
 
 
 def work(backfill_id: int) -> bool:
-    """Work on a backfill for ``BACKFILL_SLICE_S`` seconds; True if that was too short, and there is more to do.
+    """Work on a backfill for ``SLICE_S`` seconds; True if that was too short, and there is more to do.
 
     However short or late it is, a message that gets a chunk brings it a batch further unless live traffic needs the
     machine, and only such a message asks for another: they do not multiply, however often each is delivered.
     """
-    until_s = time.monotonic() + conf.settings().backfill_slice_s
+    until_s = time.monotonic() + SLICE_S
     backfill = models.backfills().filter(pk=backfill_id).first()
     if backfill is None:  # deleted since the message was sent
         return False
@@ -98,7 +107,6 @@ class _Attempt:
         self._left = ranges.loaded(lease.chunk.steps)
         largest_step = max((step.runs for step in self._left), default=1)
         self._batch = lease.backfill.batch or largest_step
-        self._throttle = throttle.Throttle()
 
     def carried_out(self) -> bool:
         step = self._fill if self._lease.chunk.kind == Kind.FILL else self._verify
@@ -117,8 +125,7 @@ class _Attempt:
         status = models.backfills().values_list("status", flat=True).get(pk=self._lease.backfill.pk)
         if status not in states.WORKING or self._is_over:
             return ""
-        self._throttle = throttle.look()
-        return str(self._throttle) if self._throttle.stops else None
+        return "; ".join(throttle.reasons_to_wait()) or None
 
     def _fill(self) -> None:
         batch, left = ranges.next_batch(self._left, self._batch)
@@ -142,7 +149,7 @@ class _Attempt:
         self._adapt(batch, took_s)
 
     def _adapt(self, batch: Step, took_s: float) -> None:
-        next_batch = adapted(batch.runs, took_s, may_grow=self._throttle.may_grow)
+        next_batch = adapted(batch.runs, took_s)
         # A batch that was small because its chunk ended says nothing about larger ones.
         self._batch = next_batch if self._left or next_batch < batch.runs else max(next_batch, self._batch)
 
@@ -166,13 +173,11 @@ def _drift(batch: Step) -> Iterator[history.Difference]:
         yield from (difference for difference in differences if difference.state == history.DRIFT)
 
 
-def adapted(runs: int, took_s: float, *, may_grow: bool = True) -> int:
-    """Runs of the next batch, after one with ``runs``. It may not grow while nobody knows how live traffic is."""
-    target_s = conf.settings().backfill_target_s
-    if took_s > FAR_OVER * target_s:
+def adapted(runs: int, took_s: float) -> int:
+    """Runs of the next batch, after one with ``runs``."""
+    if took_s > FAR_OVER * TARGET_S:
         return shrunk(runs)
-    factor = min(target_s / max(took_s, 1e-6), GROWTH if may_grow else 1.0)
-    return max(round(runs * factor), 1)
+    return max(round(runs * min(TARGET_S / max(took_s, 1e-6), GROWTH)), 1)
 
 
 def shrunk(runs: int) -> int:
@@ -182,7 +187,6 @@ def shrunk(runs: int) -> int:
 
 def _limits() -> dict[str, str]:
     """Limits of a transaction that fills: what waits for its rows waits no longer than that."""
-    settings = conf.settings()
-    statement_s = settings.backfill_statement_timeout_s
     # A worker that stands still must not keep its rows, nor its chunk: the server ends its session.
-    return history.limits(statement_s=statement_s, lock_s=statement_s / 4, idle_s=settings.backfill_lease_s / 2)
+    idle_s = conf.settings().backfill_lease_s / 2
+    return history.limits(statement_s=STATEMENT_TIMEOUT_S, lock_s=STATEMENT_TIMEOUT_S / 4, idle_s=idle_s)

@@ -94,8 +94,8 @@ def _backfill_schedule(settings: conf.Settings) -> dict[str, dict[str, Any]]:
     chunks that they look after."""
     entry = {
         "task": "backfill.tasks.tick",
-        "schedule": settings.backfill_tick_s,
-        "options": {"queue": settings.queue, "expires": expires_s(settings.backfill_tick_s)},
+        "schedule": settings.tick_period_s,
+        "options": {"queue": settings.queue, "expires": expires_s(settings.tick_period_s)},
     }
     return {"recent-workflows-backfill": entry}
 

@@ -26,7 +26,6 @@ class Migration(migrations.Migration):
                 ("last_workspace", models.TextField(null=True)),
                 ("chunk_size", models.PositiveIntegerField()),
                 ("concurrency", models.PositiveIntegerField()),
-                ("current_concurrency", models.PositiveIntegerField()),
                 ("batch", models.PositiveIntegerField(default=0)),
                 ("waiting", models.TextField(default="")),
                 ("error", models.TextField(default="")),

@@ -23,7 +23,7 @@ def backfill_queue(alone: str, configure: Configure, names_used: list[str], monk
     """Celery queue of this test's chunks. A chunk that failed is tried again at once."""
     queue = f"{alone}-backfill"
     names_used.append(queue)
-    configure(BACKFILL_QUEUE=queue, BACKFILL_TICK_S=0.2)
+    configure(BACKFILL_QUEUE=queue, TICK_PERIOD_S=0.2)
     monkeypatch.setattr(lifecycle, "RETRY_S", 0.0)
     return queue
 

@@ -34,7 +34,7 @@ LAST: Final = 3_000
 LEASE_S: Final = 3.0
 QUEUE: Final = "rehearsal-backfill"
 BRISK: Final[dict[str, Any]] = {
-    "BACKFILL_TICK_S": 0.5, "BACKFILL_LEASE_S": LEASE_S, "BACKFILL_STATEMENT_TIMEOUT_S": 2.0,
+    "TICK_PERIOD_S": 0.5, "BACKFILL_LEASE_S": LEASE_S,
     "BACKFILL_QUEUE": QUEUE, "BACKFILL_THROTTLE": "tests.backfill.rehearsal.takes_its_time",
     "BACKFILL_STOP_S": 60.0, "SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0,
 }  # fmt: skip

@@ -93,7 +93,7 @@ def test_status_while_it_works(history: History) -> None:
         output,
         rf"backfill {running.pk}: running, started by a test at ",
         r"filled   \[-{30}\]   0\.0 %  0 of 182 runs",
-        r"measuring, 2 of 2 at a time, 0 rows written",
+        r"measuring, 1 of 2 chunks at a time, 0 rows written",
         r"chunks: 4 pending, 1 running",
         rf"chunk {lease.chunk.pk} \(workspaces? .*\): 0 % of \d+, .*:\d+",
     )
@@ -169,7 +169,7 @@ def test_status_names_what_failed_and_retry_takes_it_up(history: History) -> Non
 def test_concurrency_is_changed_while_it_runs(history: History) -> None:
     planned()
     code, output = backfill("concurrency", "5")
-    assert (code, "5 of 5 at a time" in output) == (0, True)
+    assert (code, "0 of 5 chunks at a time" in output) == (0, True)
     with pytest.raises(CommandError, match="concurrency is 0; give a whole number from 1 to 1,000"):
         backfill("concurrency", "0")
 

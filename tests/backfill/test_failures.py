@@ -21,7 +21,6 @@ from tests.backfill.given import (
     refusing,
     started,
 )
-from tests.conftest import Configure
 from tests.oracle import expected, flush_all, stored
 from tests.sessions import query, session
 from workflows_tasks import history as package
@@ -83,12 +82,12 @@ def test_a_worker_that_dies_over_a_chunk_again_and_again_is_a_failure_of_the_chu
 
 @pytest.mark.host_independent
 def test_a_lock_that_is_not_had_is_tried_again_later_and_never_halved(
-    history: History, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the table are locked for longer than a statement waits for them."""
     package.fill(EVERYWHERE)
     newest = history.saved(history.heavy)
-    configure(BACKFILL_STATEMENT_TIMEOUT_S=0.4, BACKFILL_TARGET_S=0.2)
+    monkeypatch.setattr(worker, "STATEMENT_TIMEOUT_S", 0.4)
     backfill = planned(history.only(history.heavy), chunk_size=400)
     rows_of_it = f'SELECT FROM "{TABLE}" WHERE workspace_id::text = %s FOR UPDATE'
     query(f"UPDATE \"{TABLE}\" SET last_used_at = last_used_at - interval '1 day' RETURNING 1")
@@ -126,11 +125,11 @@ def test_a_deadlock_is_left_to_the_chunks_retry(history: History, monkeypatch: p
 
 @pytest.mark.host_independent
 def test_a_batch_that_takes_too_long_is_a_tenth_next(
-    history: History, configure: Configure, caplog: pytest.LogCaptureFixture
+    history: History, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A statement that is ended by its time limit is no failure as long as it can be made smaller."""
     caplog.set_level("INFO", "backfill")
-    configure(BACKFILL_STATEMENT_TIMEOUT_S=1.0, BACKFILL_TARGET_S=0.5)
+    monkeypatch.setattr(worker, "STATEMENT_TIMEOUT_S", 1.0)
     backfill = planned(chunk_size=4_000, concurrency=1)
     models.saved(control.get(backfill.pk), batch=4_000)
     slow = "IF (SELECT count(*) FROM written) > 40 THEN PERFORM pg_sleep(30); END IF;"

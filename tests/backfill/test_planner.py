@@ -17,7 +17,6 @@ from backfill.models import Backfill, Chunk
 from backfill.ranges import Step
 from tests.backfill.given import CHUNK, History, assert_complete, carried_out, locked, planned, started
 from tests.commands import ROOT
-from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.sessions import session
 from workflows_tasks.capture import installation
@@ -98,14 +97,13 @@ def test_it_is_planned_by_one_worker_at_a_time(history: History) -> None:
 
 
 @pytest.mark.host_independent
-def test_planning_that_fails_pauses_it_and_says_why(history: History, configure: Configure) -> None:
+def test_planning_that_fails_pauses_it_and_says_why(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     table = history.host.run_model._meta.db_table
-    configure(BACKFILL_PLAN_TIMEOUT_S=0.05)
-    with locked(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE'):
+    with monkeypatch.context() as patch, locked(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE'):
+        patch.setattr(planner, "TIMEOUT_S", 0.05)
         backfill = planned()
     assert backfill.status == "paused"
     assert backfill.error.startswith("planning failed: ")
-    configure(BACKFILL_PLAN_TIMEOUT_S=60.0)
     control.resume(backfill.pk, actor="a test")
     assert_complete(history, carried_out(backfill))
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from backfill import control, ranges, worker
 from backfill.ranges import Step
 from tests.backfill.given import History
-from tests.conftest import Configure
 from tests.oracle import assert_exact, stored
 from workflows_tasks import history as package
 from workflows_tasks.history import EVERYWHERE
@@ -98,11 +97,9 @@ def test_halves_are_the_whole(history: History) -> None:
 
 
 @pytest.mark.host_independent
-def test_a_batch_far_over_its_time_is_a_tenth_and_growth_is_bounded(configure: Configure) -> None:
-    configure(BACKFILL_TARGET_S=0.5)
+def test_a_batch_far_over_its_time_is_a_tenth_and_growth_is_bounded() -> None:
     assert worker.adapted(10_000, 2.6) == 1_000
     assert worker.adapted(10_000, 0.001) == 20_000
-    assert worker.adapted(10_000, 0.001, may_grow=False) == 10_000
     assert worker.adapted(10_000, 1.0) == 5_000
     assert worker.adapted(1, 60.0) == 1
 

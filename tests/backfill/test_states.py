@@ -53,7 +53,7 @@ def test_no_other_change_is_allowed(edges: tuple[Edge, ...], statuses: Any, mean
 
 
 def test_what_is_refused_is_not_saved(live: Host) -> None:
-    backfill = Backfill.objects.create(actor="a test", chunk_size=1, concurrency=1, current_concurrency=1)
+    backfill = Backfill.objects.create(actor="a test", chunk_size=1, concurrency=1)
     with pytest.raises(states.TransitionRefused):
         saved(Backfill.objects.get(pk=backfill.pk), status="succeeded")
     assert Backfill.objects.get(pk=backfill.pk).status == "enqueued"
@@ -84,7 +84,7 @@ def test_who_did_what_is_logged(history: History, caplog: pytest.LogCaptureFixtu
             "pause by=grace",
             "paused by=backfill",
             "resume by=hedy",
-            "concurrency by=joan 7",
+            "concurrency 7 by=joan",
         )
     ]
 

@@ -10,7 +10,7 @@ from celery import Celery
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backfill import control, leases, tasks, worker
+from backfill import control, leases, planner, tasks, worker
 from tests import broker
 from tests.backfill.given import (
     TABLE,
@@ -29,7 +29,6 @@ from tests.hosts.adapter import Host
 from tests.oracle import flush_all, stored
 from tests.sessions import query
 from tests.threads import beside, until_waiting
-from workflows_tasks import conf
 from workflows_tasks import history as package
 from workflows_tasks.history import Range
 from workflows_tasks.models import WorkspaceRecentWorkflow
@@ -174,13 +173,12 @@ def test_a_message_has_time_limits_of_its_own(
     """Planning may take longer than the soft limit that a host has for its own tasks."""
     tasks.ask(planned().pk)
     (message,) = broker.take_all(celery_app_in_process, backfill_queue)
-    settings = conf.settings()
-    assert message.headers["timelimit"] == [settings.backfill_slice_s + settings.backfill_plan_timeout_s] * 2
+    assert message.headers["timelimit"] == [worker.SLICE_S + planner.TIMEOUT_S] * 2
 
 
 @pytest.mark.host_independent
 def test_two_ticks_at_once_ask_once_and_for_no_more_than_may_work(history: History, configure: Configure) -> None:
-    configure(BACKFILL_TICK_S=29.0)
+    configure(TICK_PERIOD_S=29.0)
     backfill = planned(concurrency=4)
     claimed(backfill)
     with beside(2) as start:
@@ -193,10 +191,10 @@ def test_two_ticks_at_once_ask_once_and_for_no_more_than_may_work(history: Histo
 
 @pytest.mark.host_independent
 def test_a_slice_that_is_over_before_it_begins_brings_a_batch_and_finds_its_end(
-    history: History, configure: Configure
+    history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the database is slow to answer: each message counts, and one that gets no chunk asks for no other."""
-    configure(BACKFILL_SLICE_S=1e-9)
+    monkeypatch.setattr(worker, "SLICE_S", 1e-9)
     backfill = planned(history.only(history.heavy), concurrency=1, chunk_size=400)
     asked = []
     while control.get(backfill.pk).status == "running":

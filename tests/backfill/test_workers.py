@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from backfill import control, leases, models, tasks
+from backfill import control, leases, models, tasks, worker
 from backfill.models import Backfill
 from tests.backfill import fatal
 from tests.backfill.given import HEAVY, History, assert_complete, chunks, planned, started
@@ -27,7 +27,7 @@ from workflows_tasks.models import WorkspaceRecentWorkflow
 pytestmark = pytest.mark.host_independent
 
 SHORT: dict[str, float] = {
-    "BACKFILL_TICK_S": 0.3, "BACKFILL_LEASE_S": 2.0, "BACKFILL_STATEMENT_TIMEOUT_S": 1.5, "FLUSH_WINDOW_S": 0.2,
+    "TICK_PERIOD_S": 0.3, "BACKFILL_LEASE_S": 2.0, "FLUSH_WINDOW_S": 0.2,
     "AUDIT_STEP_S": 1e6, "AUDIT_PERIOD_S": 1e6,
 }  # fmt: skip
 
@@ -185,7 +185,8 @@ def test_every_message_delivered_three_times_and_shuffled(
     history: History, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four threads take them in any order: never are more chunks worked on than may be, and each is done once."""
-    configure(BACKFILL_SLICE_S=0.02, BACKFILL_TICK_S=0.05)
+    configure(TICK_PERIOD_S=0.05)
+    monkeypatch.setattr(worker, "SLICE_S", 0.02)
     backfill = planned(history.only(history.heavy), concurrency=2, chunk_size=40)
     sent: list[int] = []
     most: list[int] = []

@@ -41,8 +41,12 @@ class Command(ActionCommand):
         start = self.add_action(actions, "start", "Enqueue a backfill; workers plan it, fill, and verify.")
         for each in (plan, start):
             _add_range(each)
-            each.add_argument("--chunk-size", type=int, metavar="RUNS", help="runs of a chunk (BACKFILL_CHUNK)")
-            each.add_argument("--concurrency", type=int, metavar="N", help="chunks at a time (BACKFILL_CONCURRENCY)")
+            each.add_argument(
+                "--chunk-size", type=int, default=control.CHUNK_SIZE, metavar="RUNS", help="runs of a chunk"
+            )
+            each.add_argument(
+                "--concurrency", type=int, default=control.CONCURRENCY, metavar="N", help="chunks at a time"
+            )
         status = self.add_action(actions, "status", "How it is. Exit status: 0 ok, 1 failed or cancelled, 3 paused.")
         _add_number(status)
         for each in (start, status):
@@ -102,7 +106,7 @@ class Command(ActionCommand):
                 told, before = (line, bool(why)), shown
                 shown = max(int(progress.fill.percent + progress.verify.percent), shown)
                 advance(shown - before)
-                time.sleep(min(conf.settings().backfill_tick_s, 1.0))
+                time.sleep(min(conf.settings().tick_period_s, 1.0))
                 backfill = control.get(backfill.pk)
             advance(2 * PERCENT - shown if backfill.status == BackfillStatus.SUCCEEDED else 0)
         return backfill

@@ -75,7 +75,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E005", {"PAUSE_S": float("inf")}, "is inf", "Set PAUSE_S"),
     ("E005", {"PAUSE_S": float("nan")}, "is nan", "Set PAUSE_S"),
     ("E006", {"FLUSH_WINDOW_S": 30.0}, "killed before the next", "Raise FLUSH_TIME_LIMIT_S or lower FLUSH_WINDOW_S"),
-    ("E006", {"BACKFILL_SHED_S": 10.0}, "stop before it slows down", "Raise BACKFILL_STOP_S"),
+    ("E006", {"TICK_PERIOD_S": 30.0}, "death would be noticed", "Raise BACKFILL_LEASE_S or lower TICK_PERIOD_S"),
     ("E010", {"RUN_MODEL": "bots.Nothing"}, "'bots.Nothing' is no model", "app_label.Model"),
     ("E010", {"RUN_MODEL": "nowhere.SavedRun"}, "'nowhere.SavedRun' is no model", "INSTALLED_APPS"),
     ("E010", {"RUN_MODEL": "SavedRun"}, "'SavedRun' is no model", "app_label.Model"),
@@ -106,8 +106,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(
     ("throttle", "consequence"),
     [
-        ("nowhere.busy", "cannot be imported .*; a backfill would never grow"),
-        (f"{__name__}.MISTAKES", "is no callable; a backfill would never grow"),
+        ("nowhere.busy", "cannot be imported .*; a backfill would wait for ever"),
+        (f"{__name__}.MISTAKES", "is no callable; a backfill would wait for ever"),
     ],
 )
 def test_a_throttle_that_cannot_be_asked(configure: Configure, throttle: str, consequence: str) -> None:
