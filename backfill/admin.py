@@ -41,21 +41,16 @@ _BUSY: Final = frozenset({_S.ENQUEUED, _S.PLANNING, *states.WORKING})
 
 CONTROLS: Final[Mapping[str, Control]] = {
     "pause": Control(control.pause, _BUSY, "Workers stop after the transaction they are in."),
-    "resume": Control(control.resume, frozenset({_S.PAUSED}), "It goes on where it was; nothing is done again."),
-    "retry": Control(
-        control.retry, frozenset({*states.OPEN, _S.FAILED}) - {_S.CANCELLING}, "What failed is taken up once more."
+    "resume": Control(
+        control.resume, frozenset({_S.PAUSED, _S.FAILED}), "It goes on where it was; what was refused is tried again."
     ),
-    "cancel": Control(
-        control.cancel, _BUSY | {_S.PAUSING, _S.PAUSED}, "For good. What was filled stays, for it is true."
-    ),
+    "cancel": Control(control.cancel, _BUSY | {_S.PAUSED}, "For good. What was filled stays, for it is true."),
 }
 
 
 def possible(shown: progress.Progress) -> dict[str, Control]:
     """What can be asked of a backfill now."""
     names = {name for name, asked in CONTROLS.items() if shown.backfill.status in asked.possible_in}
-    if not shown.failures:
-        names.discard("retry")
     return {name: asked for name, asked in CONTROLS.items() if name in names}
 
 

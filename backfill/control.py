@@ -12,7 +12,7 @@ from typing import Final
 
 from backfill import lifecycle, models, planner, progress, states, throttle
 from backfill.log import record
-from backfill.models import Backfill, saved
+from backfill.models import Backfill, store
 from backfill.states import BackfillStatus, ChunkStatus, Kind, TransitionRefused
 from workflows_tasks import conf
 from workflows_tasks.errors import InvalidArgument
@@ -69,23 +69,33 @@ def start(
 
 def pause(backfill_id: int, *, actor: str) -> Backfill:
     """No chunk is claimed from now on, and workers stop after the transaction they are in."""
-    return _changed(backfill_id, "pause", actor, lambda it: saved(it, status=BackfillStatus.PAUSING))
+    return _changed(backfill_id, "pause", actor, lambda it: store(it, status=BackfillStatus.PAUSED))
 
 
 def cancel(backfill_id: int, *, actor: str) -> Backfill:
     """The same, for good. What was filled stays, and is looked over."""
-    return _changed(backfill_id, "cancel", actor, lambda it: saved(it, status=BackfillStatus.CANCELLING))
+    return _changed(backfill_id, "cancel", actor, lambda it: store(it, status=BackfillStatus.CANCELLING))
 
 
 def resume(backfill_id: int, *, actor: str) -> Backfill:
-    """Go on where it was. Nothing that was committed is done again."""
-    return _changed(backfill_id, "resume", actor, _resumed)
+    """Go on where it was, and try again what was refused. Nothing that was committed is done again."""
+    return _changed(backfill_id, "resume", actor, _resume)
 
 
-def _resumed(backfill: Backfill) -> None:
-    if backfill.status != BackfillStatus.PAUSED:  # else one that is pausing would be resumed under its workers' hands
-        raise TransitionRefused(f"backfill {backfill.pk} is {backfill.status}; only a paused one is resumed.")
-    saved(backfill, status=_where_it_was(backfill), error="", outcomes="")
+def _resume(backfill: Backfill) -> None:
+    if backfill.status not in {BackfillStatus.PAUSED, BackfillStatus.FAILED}:
+        raise TransitionRefused(
+            f"backfill {backfill.pk} is {backfill.status}; only a paused or failed one can be resumed."
+        )
+    stopped = (
+        models.chunks(backfill)
+        .filter(status__in=[ChunkStatus.PENDING, ChunkStatus.FAILED])
+        .exclude(error="", refused=[])
+    )
+    for chunk in stopped.select_for_update():
+        steps = [*(step for step, _, _ in chunk.refused), *chunk.steps]
+        store(chunk, status=ChunkStatus.PENDING, steps=steps, refused=[], failures=0, retry_at=None, error="")
+    store(backfill, status=_where_it_was(backfill), error="", finished_at=None)
 
 
 def _where_it_was(backfill: Backfill) -> str:
@@ -95,27 +105,11 @@ def _where_it_was(backfill: Backfill) -> str:
     return BackfillStatus.RUNNING if unfilled.exists() else BackfillStatus.VERIFYING
 
 
-def retry(backfill_id: int, *, actor: str) -> Backfill:
-    """Make failed chunks pending again, once their cause is removed. A backfill that was cancelled is refused."""
-    return _changed(backfill_id, "retry", actor, _retried)
-
-
-def _retried(backfill: Backfill) -> None:
-    failed = list(models.chunks(backfill).select_for_update().filter(status=ChunkStatus.FAILED))
-    if not failed or backfill.status in {BackfillStatus.CANCELLING, BackfillStatus.CANCELLED}:
-        why = "it is given up" if failed else "none of its chunks has failed"
-        raise TransitionRefused(f"nothing of backfill {backfill.pk} is to be retried: {why}.")
-    for chunk in failed:
-        saved(chunk, status=ChunkStatus.PENDING, failures=0, retry_at=None, failed_runs=[])
-    if backfill.status == BackfillStatus.FAILED:
-        saved(backfill, status=_where_it_was(backfill), error="", outcomes="", finished_at=None)
-
-
 def set_concurrency(backfill_id: int, concurrency: int, *, actor: str) -> Backfill:
     """Change how many chunks are worked on at the same time, also while it runs. Fewer takes effect as chunks end."""
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
     what = f"concurrency {concurrency}"
-    return _changed(backfill_id, what, actor, lambda it: saved(it, concurrency=concurrency))
+    return _changed(backfill_id, what, actor, lambda it: store(it, concurrency=concurrency))
 
 
 def status(backfill_id: int | None = None) -> progress.Progress:
@@ -156,7 +150,7 @@ def tick() -> tuple[int, int]:
         messages = 0 if reasons and backfill.status != BackfillStatus.CANCELLING else _messages(backfill)
         is_held_up = backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING, *states.WORKING}
         waiting = "; ".join(reasons) if is_held_up else ""
-        saved(backfill, ticked_at=now, waiting=waiting, samples=_sampled(backfill, now))
+        store(backfill, ticked_at=now, waiting=waiting, samples=_sampled(backfill, now))
         return backfill.pk, messages
 
 

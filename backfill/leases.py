@@ -27,11 +27,17 @@ from django.db.models.functions import Now
 
 from backfill import lifecycle, models, planner, ranges, states
 from backfill.log import log
-from backfill.models import Backfill, Chunk, saved
+from backfill.models import Backfill, Chunk, store
 from backfill.ranges import Step
 from backfill.states import ChunkStatus, Kind
 from workflows_tasks import conf, history
 from workflows_tasks.errors import RecentWorkflowsError
+
+NAMED: Final = 3
+"""Runs that are named of a step that was refused; mostly it has one."""
+
+APART: Final = 16
+"""Neighbours are claimed so many claims apart: two workers then rarely write the rows of one workspace at once."""
 
 SLOWEST: Final = 20_000
 """Runs a second that a comparison reads at the least; a lease waits for as long as that may take."""
@@ -57,15 +63,15 @@ def claim(backfill_id: int) -> Lease | None:
                 return None
             if models.active(backfill).count() >= backfill.concurrency:
                 return None
-            free = models.claimable(backfill).order_by("order", "id").select_for_update(skip_locked=True)
+            free = models.claimable(backfill).order_by(F("id") % APART, "id").select_for_update(skip_locked=True)
             chunk = free.annotate(now=Now()).first()
             if chunk is None:
                 lifecycle.settle(backfill)
                 return None
             if chunk.status == ChunkStatus.RUNNING:  # its worker did not come to say how it failed
-                lifecycle.failed(backfill, chunk, f"its worker {chunk.worker} went away")
+                lifecycle.fail(backfill, chunk, f"its worker {chunk.worker} went away")
                 continue
-            saved(
+            store(
                 chunk,
                 status=ChunkStatus.RUNNING,
                 is_open=chunk.kind == Kind.FILL,
@@ -90,7 +96,7 @@ def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, took_s: floa
     """
     changed = _ours(lease).update(
         steps=list(map(list, left)),
-        passed=lease.chunk.planned - sum(step.runs for step in left),
+        passed=_passed(lease.chunk, left),
         rows=F("rows") + written,
         seconds=F("seconds") + took_s,
         failures=0,
@@ -99,6 +105,29 @@ def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, took_s: floa
     )
     if not changed:
         raise _lost(lease)
+
+
+def refuse(lease: Lease, step: Step, left: Sequence[Step], error: str) -> None:
+    """Go past a step that the database refuses; the chunk keeps it, with the error. Raises ``LeaseLost``."""
+    try:
+        runs = [run for _, run in ranges.first_runs(step.range, NAMED)]
+    except DatabaseError:  # reading it may be what is refused
+        runs = []
+    chunk = lease.chunk
+    chunk.refused = [*chunk.refused, [list(step), runs, error]]
+    chunk.failures += 1
+    changed = _ours(lease).update(
+        steps=list(map(list, left)), passed=_passed(chunk, left), refused=chunk.refused, failures=chunk.failures,
+        error=error, lease_until=_until(lease),
+    )  # fmt: skip
+    if not changed:
+        raise _lost(lease)
+
+
+def _passed(chunk: Chunk, left: Sequence[Step]) -> int:
+    """Runs that are filled: those that neither are left nor were refused."""
+    refused = ranges.loaded([step for step, _, _ in chunk.refused])
+    return chunk.planned - sum(step.runs for step in [*left, *refused])
 
 
 def hold(lease: Lease, *, drift: int = 0) -> None:
@@ -111,35 +140,31 @@ def _until(lease: Lease) -> Any:
     return Now() + timedelta(seconds=lease_s(lease.chunk))
 
 
-def finish(lease: Lease, *, batch: int) -> None:
-    """All of the chunk is filled, or compared. Filled, it is looked over and done in one transaction.
-
-    Args:
-        batch: runs that its last transaction had; the next chunk begins with as many.
+def finish(lease: Lease) -> None:
+    """End a chunk that is filled, or compared. One transaction looks over what was filled, and ends it.
 
     Raises:
         LeaseLost: it is not ours any more.
         django.db.DatabaseError: it could not be looked over, and stays open.
     """
-    with _ending(lease, looks=_look_over) as (backfill, chunk):
-        saved(chunk, status=ChunkStatus.DONE, token="", error="", done_at=models.database_time(), retry_at=None)
-        lifecycle.note_success(backfill, chunk)
-        if chunk.kind == Kind.FILL:
-            saved(backfill, batch=batch)
+    with _ending(lease, looks=_look_over) as (_, chunk):
+        status = ChunkStatus.FAILED if chunk.refused else ChunkStatus.DONE
+        error = chunk.refused[0][-1] if chunk.refused else ""
+        store(chunk, status=status, token="", error=error, retry_at=None)
 
 
 def release(lease: Lease, *, waiting: str = "") -> None:
     """Give the chunk back as far as it is, and say why if live traffic asked for it. Raises as ``finish`` does."""
     with _ending(lease, looks=_look_over) as (backfill, chunk):
-        saved(chunk, status=ChunkStatus.PENDING, token="")
+        store(chunk, status=ChunkStatus.PENDING, token="")
         if waiting:
-            saved(backfill, waiting=waiting)
+            store(backfill, waiting=waiting)
 
 
-def fail(lease: Lease, error: str, *, is_its_own: bool = True) -> None:
-    """The attempt failed: the chunk is tried again, halved, or given up. Raises ``LeaseLost``."""
+def fail(lease: Lease, error: str) -> None:
+    """End an attempt that failed. Raises ``LeaseLost``."""
     with _ending(lease, looks=_try_to_look_over) as (backfill, chunk):
-        lifecycle.failed(backfill, chunk, error, is_its_own=is_its_own)
+        lifecycle.fail(backfill, chunk, error)
 
 
 @contextmanager
@@ -160,12 +185,11 @@ def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
 
 
 def _look_over(chunk: Chunk) -> None:
-    """All rows of what was filled, not only those that this worker wrote: another may have died before it looked."""
-    filled = ranges.filled(chunk)
-    changes = history.recheck_filled(filled) if filled is not None else 0
+    """All rows of its range, not only those that this worker wrote: another may have died before it looked."""
+    changes = history.recheck_filled(chunk.range) if chunk.passed else 0
     if changes:
         log.info("backfill=%d chunk=%d: rows changed while they were filled: %d", chunk.backfill_id, chunk.pk, changes)
-    saved(chunk, is_open=False)
+    store(chunk, is_open=False)
 
 
 def _try_to_look_over(chunk: Chunk) -> None:

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from backfill import states
 from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import history
+from workflows_tasks.history import Range
 
 
 class Stateful(models.Model):
@@ -58,10 +59,8 @@ class Backfill(Stateful):
     last_workspace = models.TextField(null=True)  # noqa: DJ001  # key of the last workspace; null is to the end
     chunk_size = models.PositiveIntegerField()  # runs that a chunk should have
     concurrency = models.PositiveIntegerField()  # chunks that are to be worked on at the same time
-    batch = models.PositiveIntegerField(default=0)  # runs that a transaction had lately; 0 is not known yet
     waiting = models.TextField(default="")  # why it waits or is slowed down; empty if it is not
     error = models.TextField(default="")  # why it failed or was paused by itself
-    outcomes = models.CharField(max_length=20, default="")  # how the last attempts ended, newest last: . or F
     samples = models.JSONField(default=list)  # [seconds, runs done] of the last ticks, for rate and ETA
     created_at = models.DateTimeField(auto_now_add=True)
     planned_at = models.DateTimeField(null=True)
@@ -93,9 +92,7 @@ class Chunk(Stateful):
     edges = states.CHUNK
 
     backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="chunks")
-    parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE, related_name="children")
     kind = models.CharField(max_length=6)
-    order = models.PositiveIntegerField()  # order in which they are claimed: neighbours far from each other
     status = models.CharField(max_length=7, default=ChunkStatus.PENDING)
     is_open = models.BooleanField(default=False)
     """It may have written rows that were not looked over since, so that a difference there is no drift."""
@@ -112,16 +109,15 @@ class Chunk(Stateful):
     token = models.CharField(max_length=32, default="")  # the lease: nothing is written without it
     worker = models.CharField(max_length=200, default="")
     lease_until = models.DateTimeField(null=True)
-    failures = models.PositiveIntegerField(default=0)  # failures of its own in a row, without a commit in between
+    failures = models.PositiveIntegerField(default=0)  # in a row, without a commit in between
     retry_at = models.DateTimeField(null=True)  # not claimed before
     error = models.TextField(default="")
-    failed_runs = models.JSONField(default=list)  # keys of the runs that could not be filled
+    refused = models.JSONField(default=list)  # [step, keys of its runs, error] of what the database refused
     seconds = models.FloatField(default=0.0)  # time that its transactions took
-    done_at = models.DateTimeField(null=True)
 
     class Meta:
         indexes = [
-            models.Index(fields=["backfill", "kind", "status", "order"], name="backfill_chunk_claim"),
+            models.Index(fields=["backfill", "kind", "status"], name="backfill_chunk_claim"),
             # Each difference that a comparison finds asks for these; nearly all chunks that there are have been filled.
             models.Index(
                 fields=["backfill"],
@@ -132,6 +128,10 @@ class Chunk(Stateful):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk} of {self.backfill_id}: {self.extent} ({self.status})"
+
+    @property
+    def range(self) -> Range:
+        return Range(self.first_workspace, self.last_workspace, after_run=self.after_run, last_run=self.last_run)
 
     @property
     def extent(self) -> str:
@@ -151,7 +151,7 @@ KIND: Final[Mapping[str, str]] = {
 """Chunks that are worked on, by the status of the backfill."""
 
 
-def saved(row: Stateful, **fields: Any) -> None:
+def store(row: Stateful, **fields: Any) -> None:
     """Set fields of a row and save just those."""
     for name, value in fields.items():
         setattr(row, name, value)

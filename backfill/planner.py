@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from backfill import lifecycle, models, ranges
 from backfill.log import record
-from backfill.models import saved
+from backfill.models import Backfill, Chunk, store
 from backfill.ranges import Step
 from backfill.states import BackfillStatus, Kind
 from workflows_tasks import history
@@ -29,7 +29,7 @@ TIMEOUT_S: Final = 3_600.0
 LOCK_CLASS: Final = 0x52574650
 """First key of the advisory lock that whoever plans a backfill holds; the second is the backfill."""
 
-KEEPS_A_PLAN: Final = frozenset({BackfillStatus.PLANNING, BackfillStatus.PAUSING, BackfillStatus.PAUSED})
+KEEPS_A_PLAN: Final = frozenset({BackfillStatus.PLANNING, BackfillStatus.PAUSED})
 """Statuses in which a plan that became ready is stored; a backfill that was cancelled meanwhile has no use for it."""
 
 
@@ -170,7 +170,7 @@ def carry_out(backfill_id: int) -> None:
     """Plan a backfill and store its chunks; nothing if somebody else does, or has. What fails pauses it."""
     with models.locked(backfill_id) as backfill:
         if backfill.status == BackfillStatus.ENQUEUED:
-            saved(backfill, status=BackfillStatus.PLANNING)
+            store(backfill, status=BackfillStatus.PLANNING)
             record(backfill, "planning")
         elif backfill.status != BackfillStatus.PLANNING:
             return
@@ -201,18 +201,24 @@ def _store(backfill_id: int, plan: Plan) -> None:
         if backfill.planned_at is not None or backfill.status not in KEEPS_A_PLAN:
             return
         for kind, packs in ((Kind.FILL, plan.chunks), (Kind.VERIFY, plan.ranges)):
-            models.chunks().bulk_create(lifecycle.new_chunks(backfill, kind, packs), batch_size=500)
-        saved(backfill, planned_at=plan.counted_at)
+            models.chunks().bulk_create((_chunk(backfill, kind, steps) for steps in packs), batch_size=500)
+        store(backfill, planned_at=plan.counted_at)
         counts = f"{plan.runs:,} runs of {plan.workspaces:,} workspaces in {len(plan.chunks):,} chunks"
         record(backfill, "planned", counts)
         if backfill.status == BackfillStatus.PLANNING:
-            saved(backfill, status=BackfillStatus.RUNNING)
+            store(backfill, status=BackfillStatus.RUNNING)
             lifecycle.settle(backfill)
+
+
+def _chunk(backfill: Backfill, kind: str, steps: Sequence[Step]) -> Chunk:
+    whole = ranges.joined(steps)
+    return Chunk(
+        backfill=backfill, kind=kind, planned=whole.runs, steps=list(map(list, steps)),
+        first_workspace=whole.first, after_run=whole.after_run, last_workspace=whole.last, last_run=whole.last_run,
+    )  # fmt: skip
 
 
 def _give_up(backfill_id: int, why: str) -> None:
     with models.locked(backfill_id) as backfill:
         if backfill.status == BackfillStatus.PLANNING:
-            saved(backfill, status=BackfillStatus.PAUSING, error=why)
-            record(backfill, "pause", why)
-            lifecycle.settle(backfill)
+            lifecycle.pause(backfill, why)

@@ -177,7 +177,10 @@ def _active(chunk: Chunk, now: datetime) -> Active:
 
 def _failed(chunks: QuerySet[Chunk]) -> list[Failure]:
     listed = chunks.order_by("id")[:MOST_LISTED]
-    return [Failure(chunk.pk, chunk.kind, chunk.extent, chunk.failed_runs, chunk.error) for chunk in listed]
+    return [
+        Failure(chunk.pk, chunk.kind, chunk.extent, [run for _, runs, _ in chunk.refused for run in runs], chunk.error)
+        for chunk in listed
+    ]
 
 
 def _iso(moment: datetime | None) -> str | None:

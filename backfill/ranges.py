@@ -8,11 +8,9 @@ nobody needs to count, or to look for the place where the next transaction shoul
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from backfill.models import Chunk
 from workflows_tasks import history
 from workflows_tasks.history import Range
 
@@ -76,16 +74,6 @@ def whole_batch(steps: Sequence[Step], size: int) -> tuple[Step, list[Step]]:
     return joined(pack), list(steps[len(pack) :])
 
 
-def halves(steps: Sequence[Step]) -> list[list[Step]]:
-    """Steps in two parts of about equal runs; one part if they are of a single run."""
-    if len(steps) == 1:
-        return [[step] for step in cut(steps[0], max(steps[0].runs // 2, 1))]
-    half = sum(step.runs for step in steps) / 2
-    ends = list(accumulate(step.runs for step in steps))[:-1]
-    middle = min(range(len(ends)), key=lambda n: abs(ends[n] - half)) + 1
-    return [list(steps[:middle]), list(steps[middle:])]
-
-
 def cut(step: Step, runs: int) -> list[Step]:
     """A step in two, the first with so many runs; or as it is, where it has not more than that (any more)."""
     around = first_runs(step.range, 2, skip=runs - 1) if runs < step.runs else []
@@ -106,15 +94,6 @@ def first_runs(among: Range, limit: int, *, skip: int = 0) -> list[tuple[str, st
         live=history.fragments().history, where=history.in_history(among), skip=skip, limit=limit,
     )  # fmt: skip
     return history.rows(statement)
-
-
-def filled(chunk: Chunk) -> Range | None:
-    """What of a chunk was filled: up to what is left of it, or all. None if nothing was."""
-    whole = Range(chunk.first_workspace, chunk.last_workspace, after_run=chunk.after_run, last_run=chunk.last_run)
-    if not chunk.steps:
-        return whole
-    left = Step(*chunk.steps[0])
-    return replace(whole, last=left.first, last_run=left.after_run) if chunk.passed else None
 
 
 def loaded(steps: Sequence[Sequence[Any]]) -> list[Step]:

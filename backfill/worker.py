@@ -14,7 +14,7 @@ from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from backfill import leases, models, planner, ranges, states, throttle
+from backfill import leases, lifecycle, models, planner, ranges, states, throttle
 from backfill.leases import Lease, LeaseLost
 from backfill.log import log
 from backfill.ranges import Step
@@ -86,15 +86,14 @@ def _failed(lease: Lease, error: Exception) -> None:
     if isinstance(error, DB_ERRORS):
         connections[history.database()].close_if_unusable_or_obsolete()
     try:
-        leases.fail(lease, history.brief(error), is_its_own=_is_its_own(error))
+        leases.fail(lease, history.brief(error))
     except LeaseLost as lost:
         log.warning("backfill=%d %s", lease.backfill.pk, lost)
 
 
-def _is_its_own(error: Exception) -> bool:
-    """The chunk's own runs are to blame, so that a part of it may go through. One of them may take too long."""
-    is_too_slow = history.sqlstate(error) == history.STATEMENT_TIMEOUT
-    return isinstance(error, Drifts) or is_too_slow or history.is_refusal(error)
+def _is_about_runs(error: Exception) -> bool:
+    """The runs themselves are to blame, so that a part of them may go through. One of them may take too long."""
+    return history.sqlstate(error) == history.STATEMENT_TIMEOUT or history.is_refusal(error)
 
 
 class _Attempt:
@@ -106,7 +105,7 @@ class _Attempt:
         self._is_over = False
         self._left = ranges.loaded(lease.chunk.steps)
         largest_step = max((step.runs for step in self._left), default=1)
-        self._batch = lease.backfill.batch or largest_step
+        self._batch = largest_step
 
     def carried_out(self) -> bool:
         step = self._fill if self._lease.chunk.kind == Kind.FILL else self._verify
@@ -117,7 +116,7 @@ class _Attempt:
                 return False
             step()
             self._is_over = time.monotonic() >= self._until_s
-        leases.finish(self._lease, batch=self._batch)
+        leases.finish(self._lease)
         return True
 
     def _reason_to_stop(self) -> str | None:
@@ -128,30 +127,40 @@ class _Attempt:
         return "; ".join(throttle.reasons_to_wait()) or None
 
     def _fill(self) -> None:
-        batch, left = ranges.next_batch(self._left, self._batch)
+        batch, *left = self._left  # what is refused where not even a smaller part of it can be read
         started_s = time.monotonic()
 
         def before_commit(written: int) -> None:
             leases.commit(self._lease, left, written=written, took_s=time.monotonic() - started_s)
 
         try:
+            batch, left = ranges.next_batch(self._left, self._batch)
             written = history.fill(batch.range, limits=_limits(), before_commit=before_commit)
         except DatabaseError as error:
-            self._batch = shrunk(batch.runs)
-            if history.sqlstate(error) != history.STATEMENT_TIMEOUT or batch.runs <= SHRINK:
+            if not _is_about_runs(error):
                 raise
-            log.warning("chunk=%d: %d runs took too long; %d next", self._lease.chunk.pk, batch.runs, self._batch)
-            leases.hold(self._lease)
+            self._narrow_down(batch, left, error)
             return
         took_s = time.monotonic() - started_s
         log.debug("chunk=%d: runs=%d rows=%d seconds=%.3f", self._lease.chunk.pk, batch.runs, written, took_s)
         self._left = left
-        self._adapt(batch, took_s)
+        self._lease.chunk.failures = 0
+        self._batch = adapted(batch.runs, took_s)
 
-    def _adapt(self, batch: Step, took_s: float) -> None:
-        next_batch = adapted(batch.runs, took_s)
-        # A batch that was small because its chunk ended says nothing about larger ones.
-        self._batch = next_batch if self._left or next_batch < batch.runs else max(next_batch, self._batch)
+    def _narrow_down(self, batch: Step, left: list[Step], error: DatabaseError) -> None:
+        """Try a tenth of what was refused, or took too long; or go past it, if it is a single run."""
+        if self._batch > 1 and batch.runs > 1:
+            self._batch = shrunk(min(batch.runs, self._batch))
+            log.warning(
+                "chunk=%d: %d runs next, after %d: %s",
+                self._lease.chunk.pk, self._batch, batch.runs, history.brief(error),
+            )  # fmt: skip
+            leases.hold(self._lease)
+            return
+        leases.refuse(self._lease, batch, left, history.brief(error))
+        self._left = left
+        if lifecycle.has_failed(self._lease.chunk):
+            raise error
 
     def _verify(self) -> None:
         started_s = time.monotonic()

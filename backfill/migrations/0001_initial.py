@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import migrations, models
 from django.db.models import CASCADE, Q
 
-OPEN = ["cancelling", "enqueued", "paused", "pausing", "planning", "running", "verifying"]
+OPEN = ["cancelling", "enqueued", "paused", "planning", "running", "verifying"]
 NOT_FILLED = ("failed", "pending", "running")
 ID = models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")
 
@@ -26,10 +26,8 @@ class Migration(migrations.Migration):
                 ("last_workspace", models.TextField(null=True)),
                 ("chunk_size", models.PositiveIntegerField()),
                 ("concurrency", models.PositiveIntegerField()),
-                ("batch", models.PositiveIntegerField(default=0)),
                 ("waiting", models.TextField(default="")),
                 ("error", models.TextField(default="")),
-                ("outcomes", models.CharField(default="", max_length=20)),
                 ("samples", models.JSONField(default=list)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 ("planned_at", models.DateTimeField(null=True)),
@@ -46,7 +44,6 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", ID.clone()),
                 ("kind", models.CharField(max_length=6)),
-                ("order", models.PositiveIntegerField()),
                 ("status", models.CharField(default="pending", max_length=7)),
                 ("is_open", models.BooleanField(default=False)),
                 ("first_workspace", models.TextField()),
@@ -64,15 +61,13 @@ class Migration(migrations.Migration):
                 ("failures", models.PositiveIntegerField(default=0)),
                 ("retry_at", models.DateTimeField(null=True)),
                 ("error", models.TextField(default="")),
-                ("failed_runs", models.JSONField(default=list)),
+                ("refused", models.JSONField(default=list)),
                 ("seconds", models.FloatField(default=0.0)),
-                ("done_at", models.DateTimeField(null=True)),
                 ("backfill", models.ForeignKey("backfill.backfill", CASCADE, related_name="chunks")),
-                ("parent", models.ForeignKey("backfill.chunk", CASCADE, null=True, related_name="children")),
             ],
             options={
                 "indexes": [
-                    models.Index(fields=["backfill", "kind", "status", "order"], name="backfill_chunk_claim"),
+                    models.Index(fields=["backfill", "kind", "status"], name="backfill_chunk_claim"),
                     models.Index(
                         fields=["backfill"],
                         name="backfill_chunk_not_filled",

@@ -178,6 +178,7 @@ def refusing(body: str, *, when: str = "BEFORE INSERT OR UPDATE", each: str = "F
         execute("DROP FUNCTION of_a_test() CASCADE")
 
 
-def refused(run: Any) -> Any:
-    """Rows that name this run are refused, as by somebody's own rule."""
-    return refusing(f"IF NEW.last_run_id::text = '{run}' THEN RAISE EXCEPTION 'refused, whoever asks'; END IF;")
+def refused(*runs: Any) -> Any:
+    """Rows that name these runs are refused, as by somebody's own rule."""
+    named = ", ".join(f"'{run}'" for run in runs)
+    return refusing(f"IF NEW.last_run_id::text IN ({named}) THEN RAISE EXCEPTION 'refused, whoever asks'; END IF;")

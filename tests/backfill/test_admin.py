@@ -84,7 +84,7 @@ def test_everything_can_be_asked_for_by_a_button(
     assert "5 at a time. It is running now" in ask(admin, backfill, concurrency="5")
     assert "oncurrency is 0; give a whole number" in ask(admin, backfill, concurrency="0")
     assert "is no number of chunks" in ask(admin, backfill, concurrency="many")
-    assert "only a paused one is resumed" in ask(admin, backfill, ask="resume")
+    assert "only a paused or failed one can be resumed" in ask(admin, backfill, ask="resume")
     assert "It is cancelled now" in ask(admin, backfill, ask="cancel")
     assert buttons(admin.get(f"{HOME}{backfill.pk}/change/")) == set()
     asked = re.findall(rf"backfill={backfill.pk} (\w+).* by=ada", caplog.text)
@@ -96,17 +96,17 @@ def test_what_failed_is_shown_and_taken_up_again(history: History, admin: Client
     with refused(bad):
         backfill = carried_out(started()).backfill
     page = admin.get(f"{HOME}{backfill.pk}/change/")
-    assert buttons(page) == {"retry"}
+    assert buttons(page) == {"resume"}
     assert re.search(
-        rf"Failed Chunk What Runs Error \d+ fill: workspace \d+.* {bad} ProgrammingError: refused", text(page)
+        rf"Failed Chunk What Runs Error \d+ fill: workspaces \d+.* {bad} ProgrammingError: refused", text(page)
     )
-    assert "It is running now" in ask(admin, backfill, ask="retry")
+    assert "It is running now" in ask(admin, backfill, ask="resume")
 
 
 def test_the_part_that_is_asked_for_every_second(history: History, admin: Client) -> None:
     backfill = planned(concurrency=2)
     fill_batch(claimed(backfill))
-    leases.fail(claimed(backfill), "OperationalError: deadlock detected", is_its_own=False)
+    leases.fail(claimed(backfill), "OperationalError: deadlock detected")
     response = admin.get(f"{HOME}{backfill.pk}/progress/")
     assert "no-store" in response["Cache-Control"]
     page = text(response)

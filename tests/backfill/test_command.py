@@ -121,7 +121,7 @@ def test_wait_ends_when_it_is_paused(history: History) -> None:
 def test_figures_of_one_that_waits_say_nothing_of_before(history: History) -> None:
     """A chunk that waits for its retry is shown with its error, and nobody asks whether a worker is running."""
     running = planned(concurrency=1)
-    leases.fail(claimed(running), "OperationalError: canceling statement due to lock timeout", is_its_own=False)
+    leases.fail(claimed(running), "OperationalError: canceling statement due to lock timeout")
     _, output = backfill("status")
     assert_says(output, r"to be tried again: chunk \d+ \(.*\): OperationalError: canceling statement")
     assert "is one running" not in output
@@ -155,14 +155,14 @@ def test_cancelled_without_a_worker_it_is_looked_over_by_the_command(history: Hi
     assert not chunks(running, is_open=True)
 
 
-def test_status_names_what_failed_and_retry_takes_it_up(history: History) -> None:
+def test_status_names_what_failed_and_resume_takes_it_up(history: History) -> None:
     bad = history.newest(history.light[0])
     with refused(bad):
         failed = carried_out(started()).backfill
     code, output = backfill("status")
     assert code == 1
     assert_says(output, rf"failed: chunk \d+ \(.*; run {bad}\): ProgrammingError: refused, whoever asks")
-    assert backfill("retry")[0] == 0
+    assert backfill("resume")[0] == 0
     assert_complete(history, carried_out(failed))
 
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_meant_is_refused_with_the_fix(live: Host, arguments: tup
 def test_every_action_has_help_and_a_closed_pipe_is_no_traceback(history: History, node_env: dict[str, str]) -> None:
     code, output = manage("backfill", "--help", settings=SETTINGS)
     assert code == 0
-    actions = ("plan", "start", "status", "pause", "resume", "cancel", "retry", "concurrency")
+    actions = ("plan", "start", "status", "pause", "resume", "cancel", "concurrency")
     assert_says(output, *(rf"\n +{action} +\w" for action in actions))
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m django backfill plan --chunk-size 1 --all | head -1"],

@@ -83,20 +83,6 @@ def test_any_way_of_taking_batches_passes_every_run_once(history: History) -> No
 
 
 @pytest.mark.host_independent
-def test_halves_are_the_whole(history: History) -> None:
-    for chunk in control.plan(chunk_size=90).chunks[:2]:
-        waiting, single = [chunk], 0
-        while waiting:
-            parts = ranges.halves(waiting.pop())
-            if len(parts) == 2:
-                waiting += parts
-            else:
-                assert parts[0][0].runs == 1
-                single += 1
-        assert single == sum(step.runs for step in chunk)
-
-
-@pytest.mark.host_independent
 def test_a_batch_far_over_its_time_is_a_tenth_and_growth_is_bounded() -> None:
     assert worker.adapted(10_000, 2.6) == 1_000
     assert worker.adapted(10_000, 0.001) == 20_000

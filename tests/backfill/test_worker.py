@@ -141,7 +141,7 @@ def test_drift_that_verifying_finds_is_logged_counted_and_flushed(history: Histo
 
 @pytest.mark.host_independent
 def test_what_waits_or_cannot_be_compared(history: History, configure: Configure) -> None:
-    """A saved run that nobody flushed is no drift. A comparison that fails three times fails the backfill."""
+    """A saved run that nobody flushed is no drift. A comparison that fails five times fails the backfill."""
     backfill = planned()
     filled(backfill)
     history.saved(history.heavy)
@@ -151,7 +151,7 @@ def test_what_waits_or_cannot_be_compared(history: History, configure: Configure
     assert "could not be verified; the first: " in progress.backfill.error
     assert {failure.kind for failure in progress.failures} == {"verify"}
     configure(COMPARE_TIMEOUT_S=10.0)
-    assert control.retry(backfill.pk, actor="a test").status == "verifying"
+    assert control.resume(backfill.pk, actor="a test").status == "verifying"
     progress = carried_out(backfill)
     assert progress.verify.drift == 0
     assert_complete(history, progress)

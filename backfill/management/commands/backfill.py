@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partialmethod
 from typing import Any, Final
 
-from backfill import console, control, worker
+from backfill import console, control, models, worker
 from backfill.models import Backfill
 from backfill.states import BackfillStatus
 from workflows_tasks import conf, history
@@ -23,7 +23,6 @@ FAILED, WAITS_FOR_SOMEBODY = 1, 3
 EXIT_STATUS: Final[Mapping[str, int]] = {
     BackfillStatus.FAILED: FAILED,
     BackfillStatus.CANCELLED: FAILED,
-    BackfillStatus.PAUSING: WAITS_FOR_SOMEBODY,
     BackfillStatus.PAUSED: WAITS_FOR_SOMEBODY,
 }
 """0 for every other status."""
@@ -53,9 +52,8 @@ class Command(ActionCommand):
             each.add_argument("--wait", action="store_true", help="until it has ended or is paused")
         for name, help_text in (
             ("pause", "No new transaction begins; waits until nobody works on it."),
-            ("resume", "Go on where it was paused."),
+            ("resume", "Go on where it was, and try again what was refused."),
             ("cancel", "Give it up; what was filled stays. Waits until that is looked over."),
-            ("retry", "Take up the chunks that failed once more."),
         ):
             _add_number(self.add_action(actions, name, help_text))
         concurrency = self.add_action(actions, "concurrency", "Change how many chunks are worked on at a time.")
@@ -115,24 +113,23 @@ class Command(ActionCommand):
         backfill = control.get(options["number"])
         self._show(control.set_concurrency(backfill.pk, options["count"], actor=_actor()), **options)
 
-    def _steer(self, change: Callable[..., Backfill], *, until: str | None = None, **options: Any) -> None:
-        """Change a backfill, and wait until it is so, for no longer than a lost worker has its lease.
+    def _steer(self, change: Callable[..., Backfill], **options: Any) -> None:
+        """Change a backfill, and wait until its workers have stopped, for no longer than a lost one has its lease.
 
         Chunks of a cancelled backfill that are still open are looked over here, if no worker does it.
         """
         backfill = change(control.get(options["number"]).pk, actor=_actor())
         until_s = time.monotonic() + conf.settings().backfill_lease_s
-        while until and backfill.status != until and time.monotonic() < until_s:
+        while _is_stopping(backfill) and time.monotonic() < until_s:
             if backfill.status == BackfillStatus.CANCELLING:
                 worker.work(backfill.pk)
             time.sleep(LOOKS_EVERY_S)
             backfill = control.get(backfill.pk)
         self._show(backfill, **options)
 
-    _pause = partialmethod(_steer, control.pause, until=BackfillStatus.PAUSED)
-    _cancel = partialmethod(_steer, control.cancel, until=BackfillStatus.CANCELLED)
+    _pause = partialmethod(_steer, control.pause)
+    _cancel = partialmethod(_steer, control.cancel)
     _resume = partialmethod(_steer, control.resume)
-    _retry = partialmethod(_steer, control.retry)
 
     def _show(self, backfill: Backfill, **options: Any) -> None:
         progress = control.status(backfill.pk)
@@ -144,6 +141,11 @@ class Command(ActionCommand):
     def _print(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.stdout.write(line)
+
+
+def _is_stopping(backfill: Backfill) -> bool:
+    is_paused = backfill.status == BackfillStatus.PAUSED
+    return backfill.status == BackfillStatus.CANCELLING or (is_paused and models.active(backfill).exists())
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:
