@@ -7,7 +7,7 @@ raises ``NoSuchBackfill``, ``TransitionRefused`` or ``InvalidArgument``, and not
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from backfill import lifecycle, models, planner, progress, states, throttle
@@ -23,9 +23,6 @@ CONCURRENCY: Final = 2
 """What a backfill has, unless it is told otherwise."""
 
 MOST_CONCURRENT: Final = 1_000
-
-SAMPLES: Final = 60
-"""Ticks whose progress is kept: what the rate is measured over."""
 
 
 class NoSuchBackfill(InvalidArgument):
@@ -150,7 +147,7 @@ def tick() -> tuple[int, int]:
         messages = 0 if reasons and backfill.status != BackfillStatus.CANCELLING else _messages(backfill)
         is_held_up = backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING, *states.WORKING}
         waiting = "; ".join(reasons) if is_held_up else ""
-        store(backfill, ticked_at=now, waiting=waiting, samples=_sampled(backfill, now))
+        store(backfill, ticked_at=now, waiting=waiting)
         return backfill.pk, messages
 
 
@@ -162,13 +159,6 @@ def _messages(backfill: Backfill) -> int:
         return 0
     free = backfill.concurrency - models.active(backfill).count()
     return max(min(free, models.claimable(backfill).count()), 0)
-
-
-def _sampled(backfill: Backfill, now: datetime) -> list[list[float]]:
-    if backfill.status not in states.WORKING:
-        return []
-    done = progress.phase(backfill, models.KIND[backfill.status]).done
-    return [*backfill.samples, [now.timestamp(), done]][-SAMPLES:]
 
 
 def _changed(backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None]) -> Backfill:

@@ -91,5 +91,5 @@ def _failures(backfill: Backfill) -> str:
 def _move(backfill: Backfill, status: str) -> None:
     error = _failures(backfill) if status == BackfillStatus.FAILED else backfill.error
     finished_at = None if status in states.OPEN else models.database_time()
-    store(backfill, status=status, waiting="", samples=[], error=error, finished_at=finished_at)
+    store(backfill, status=status, waiting="", error=error, finished_at=finished_at)
     record(backfill, str(status), error)

@@ -61,7 +61,6 @@ class Backfill(Stateful):
     concurrency = models.PositiveIntegerField()  # chunks that are to be worked on at the same time
     waiting = models.TextField(default="")  # why it waits or is slowed down; empty if it is not
     error = models.TextField(default="")  # why it failed or was paused by itself
-    samples = models.JSONField(default=list)  # [seconds, runs done] of the last ticks, for rate and ETA
     created_at = models.DateTimeField(auto_now_add=True)
     planned_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)

@@ -8,13 +8,10 @@ from typing import Any, Final, NamedTuple
 
 from django.db.models import Count, Max, QuerySet, Sum
 
-from backfill import models, states
+from backfill import models
 from backfill.models import Backfill, Chunk
 from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import conf
-
-MEASURED_AFTER_S: Final = 6.0
-"""Seconds of progress after which a rate says something."""
 
 MOST_LISTED: Final = 20
 """Chunks of each kind that are listed."""
@@ -50,6 +47,8 @@ class Phase:
     planned: int = 0
     rows: int = 0
     drift: int = 0
+    seconds: float = 0.0
+    """Time that its transactions took, of all workers together."""
     chunks: dict[str, int] | None = None
     """How many chunks have each status."""
 
@@ -86,8 +85,7 @@ class Progress:
 
     def as_json(self) -> dict[str, Any]:
         backfill = self.backfill
-        copied = ("status", "actor", "first_workspace", "last_workspace", "chunk_size", "concurrency",
-                  "error")  # fmt: skip
+        copied = ("status", "actor", "first_workspace", "last_workspace", "chunk_size", "concurrency", "error")
         moments = ("created_at", "planned_at", "finished_at")
         return {
             "id": backfill.pk,
@@ -115,27 +113,21 @@ def of(backfill: Backfill) -> Progress:
         retrying=_failed(retrying) if backfill.is_open else [],
         failures=_failed(models.chunks(backfill).filter(status=ChunkStatus.FAILED)),
     )
-    runs_per_s = None if progress.waits else _rate(backfill)
-    left = progress.phase.planned - progress.phase.done
-    return replace(progress, runs_per_s=runs_per_s, eta_s=left / runs_per_s if runs_per_s else None)
+    now_in = progress.phase
+    runs_per_s = len(progress.active) * now_in.done / now_in.seconds if now_in.seconds else 0.0
+    if not runs_per_s:
+        return progress
+    return replace(progress, runs_per_s=runs_per_s, eta_s=(now_in.planned - now_in.done) / runs_per_s)
 
 
 def phase(backfill: Backfill, kind: str) -> Phase:
     """How far one kind of its chunks is."""
-    sums = {name: Sum(name) for name in ("passed", "planned", "rows", "drift")}
+    sums = {name: Sum(name) for name in ("passed", "planned", "rows", "drift", "seconds")}
     of_kind = models.chunks(backfill).filter(kind=kind).values("status").order_by("status")
     by_status = list(of_kind.annotate(count=Count("id"), **sums))
-    done, planned, rows, drift = (sum(int(each[name]) for each in by_status) for name in sums)
-    return Phase(done, planned, rows, drift, {each["status"]: each["count"] for each in by_status})
-
-
-def _rate(backfill: Backfill) -> float | None:
-    """Runs a second over the last ticks; None until they say something."""
-    if backfill.status not in states.WORKING or len(backfill.samples) < 2:
-        return None
-    (since_s, before), (until_s, done) = backfill.samples[0], backfill.samples[-1]
-    took_s = until_s - since_s
-    return (done - before) / took_s if took_s >= MEASURED_AFTER_S and done > before else None
+    totals: dict[str, Any] = {name: sum(each[name] for each in by_status) for name in sums}
+    counts = {each["status"]: each["count"] for each in by_status}
+    return Phase(done=totals.pop("passed"), chunks=counts, **totals)
 
 
 def _reasons(backfill: Backfill, now: datetime) -> list[str]:

@@ -28,7 +28,6 @@ class Migration(migrations.Migration):
                 ("concurrency", models.PositiveIntegerField()),
                 ("waiting", models.TextField(default="")),
                 ("error", models.TextField(default="")),
-                ("samples", models.JSONField(default=list)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 ("planned_at", models.DateTimeField(null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
