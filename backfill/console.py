@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from backfill import ranges, states
+from backfill import states
 from backfill.planner import Plan
 from backfill.progress import Phase, Progress
 from backfill.states import BackfillStatus
@@ -14,11 +14,9 @@ from backfill.states import BackfillStatus
 BAR: Final = 30
 SHOWN: Final = 20
 
-PLAN_COLUMNS: Final = ("chunk", "first workspace", "past run", "last workspace", "up to run", "runs")
-
 
 def of_plan(plan: Plan) -> Iterator[str]:
-    """What ``backfill plan`` prints first."""
+    """What ``backfill plan`` prints."""
     runs, workspaces = _counted(plan.runs, "run"), _counted(plan.workspaces, "workspace")
     yield f"{runs} of {workspaces}, counted at {plan.counted_at:%Y-%m-%d %H:%M:%S}"
     chunks, ranges_ = _counted(len(plan.chunks), "chunk"), _counted(len(plan.ranges), "range")
@@ -26,12 +24,6 @@ def of_plan(plan: Plan) -> Iterator[str]:
         f"{chunks} of at most {plan.chunk_size:,} runs (the largest has {plan.largest:,}), "
         f"{plan.concurrency} at a time; verified in {ranges_}"
     )
-
-
-def plan_rows(plan: Plan) -> list[tuple[Any, ...]]:
-    """Its chunks, under ``PLAN_COLUMNS``."""
-    whole = enumerate(map(ranges.joined, plan.chunks), start=1)
-    return [(n, step.first, step.after_run, step.last, step.last_run, f"{step.runs:,}") for n, step in whole]
 
 
 def of_progress(progress: Progress) -> Iterator[str]:

@@ -16,7 +16,7 @@ from backfill import console, control, models, worker
 from backfill.models import Backfill
 from backfill.states import BackfillStatus
 from workflows_tasks import conf, history
-from workflows_tasks.management.actions import SHOWN, ActionCommand
+from workflows_tasks.management.actions import ActionCommand
 
 FAILED, WAITS_FOR_SOMEBODY = 1, 3
 
@@ -28,7 +28,6 @@ EXIT_STATUS: Final[Mapping[str, int]] = {
 """0 for every other status."""
 
 LOOKS_EVERY_S: Final = 0.1
-PERCENT: Final = 100
 
 
 class Command(ActionCommand):
@@ -59,18 +58,13 @@ class Command(ActionCommand):
         concurrency = self.add_action(actions, "concurrency", "Change how many chunks are worked on at a time.")
         concurrency.add_argument("count", type=int, metavar="N", help="chunks at a time")
         _add_number(concurrency)
-        plan.add_argument("--all", action="store_true", help="every chunk, not only the first 20")
 
     def _plan(self, **options: Any) -> None:
         plan = control.plan(**_asked(options))
         if options["json"]:
             self.print_json(plan.as_json())
         else:
-            rows = console.plan_rows(plan)
-            shown = rows if options["all"] else rows[:SHOWN]
             self._print(console.of_plan(plan))
-            self.print_table(console.PLAN_COLUMNS, shown)
-            self.print_more(len(rows), len(shown))
 
     def _start(self, **options: Any) -> None:
         backfill = control.start(**_asked(options), actor=_actor())
@@ -85,28 +79,23 @@ class Command(ActionCommand):
     def _status(self, **options: Any) -> None:
         backfill = control.get(options["number"])
         if options["wait"]:
-            backfill = self._waited_for(backfill, quiet=options["json"])
+            backfill = self._wait_for(backfill, quiet=options["json"])
         self._show(backfill, **options)
         if backfill.status in EXIT_STATUS:
             sys.exit(EXIT_STATUS[backfill.status])
 
-    def _waited_for(self, backfill: Backfill, *, quiet: bool) -> Backfill:
-        """Return it once it has ended or is paused. A terminal has a bar meanwhile, a file a line for each change."""
-        shown, told = 0, ("", False)
-        label = f"backfill {backfill.pk}: filled and verified"
-        with self.bar(2 * PERCENT, quiet=quiet, label=label) as advance:
-            while backfill.is_open and backfill.status != BackfillStatus.PAUSED:
-                progress = control.status(backfill.pk)
-                line, why = console.in_one_line(progress)
-                if told != (line, bool(why)) and not quiet and not sys.stderr.isatty():  # a reason has changing numbers
-                    self._print([line + why])
-                    self.stdout.flush()
-                told, before = (line, bool(why)), shown
-                shown = max(int(progress.fill.percent + progress.verify.percent), shown)
-                advance(shown - before)
-                time.sleep(min(conf.settings().tick_period_s, 1.0))
-                backfill = control.get(backfill.pk)
-            advance(2 * PERCENT - shown if backfill.status == BackfillStatus.SUCCEEDED else 0)
+    def _wait_for(self, backfill: Backfill, *, quiet: bool) -> Backfill:
+        """Return it once it has ended or is paused. Meanwhile each change is a line, unless only a figure of the
+        reason to wait has changed."""
+        before = ("", False)
+        while backfill.is_open and backfill.status != BackfillStatus.PAUSED:
+            line, why = console.in_one_line(control.status(backfill.pk))
+            if (line, bool(why)) != before and not quiet:
+                self._print([line + why])
+                self.stdout.flush()
+            before = line, bool(why)
+            time.sleep(min(conf.settings().tick_period_s, 1.0))
+            backfill = control.get(backfill.pk)
         return backfill
 
     def _concurrency(self, **options: Any) -> None:
