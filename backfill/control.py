@@ -33,7 +33,7 @@ def plan(
     workspaces: Range = EVERYWHERE, *, chunk_size: int = CHUNK_SIZE, concurrency: int = CONCURRENCY
 ) -> planner.Plan:
     """What a backfill would do, with arguments as for ``start``. Writes nothing; reads all runs that history counts."""
-    _check(chunk_size, concurrency)
+    _check_numbers(chunk_size, concurrency)
     return planner.plan(workspaces, chunk_size=chunk_size, concurrency=concurrency)
 
 
@@ -53,9 +53,7 @@ def start(
         chunk_size: runs of a chunk.
         concurrency: chunks at the same time.
     """
-    _check(chunk_size, concurrency)
-    if problem := planner.not_captured():
-        raise InvalidArgument(problem)
+    check_start(chunk_size, concurrency)
     backfill = models.backfills().create(
         actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last,
         chunk_size=chunk_size, concurrency=concurrency,
@@ -170,7 +168,14 @@ def _changed(backfill_id: int, what: str, actor: str, change: Callable[[Backfill
         return backfill
 
 
-def _check(chunk_size: int, concurrency: int) -> None:
+def check_start(chunk_size: int, concurrency: int) -> None:
+    """Raise ``InvalidArgument`` where ``start`` would."""
+    _check_numbers(chunk_size, concurrency)
+    if problem := planner.not_captured():
+        raise InvalidArgument(problem)
+
+
+def _check_numbers(chunk_size: int, concurrency: int) -> None:
     _check_number("chunk size", chunk_size, most=100_000_000)
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
 
