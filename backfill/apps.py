@@ -15,5 +15,4 @@ class BackfillConfig(AppConfig):
         from backfill.coverage import open_sql
         from workflows_tasks import history
 
-        checks.register()
         history.open_chunks(open_sql)

@@ -104,21 +104,6 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("throttle", "consequence"),
-    [
-        ("nowhere.busy", "cannot be imported .*; a backfill would wait for ever"),
-        (f"{__name__}.MISTAKES", "is no callable; a backfill would wait for ever"),
-    ],
-)
-def test_a_throttle_that_cannot_be_asked(configure: Configure, throttle: str, consequence: str) -> None:
-    configure(BACKFILL_THROTTLE=throttle)
-    said = found()
-    assert "(backfill.E002)" in said
-    assert re.search(consequence, said)
-    assert "HINT: Give the dotted path of a callable () -> str | None." in said
-
-
-@pytest.mark.parametrize(
     ("number", "mistake", "consequence", "fix"),
     MISTAKES,
     ids=[f"{m[0]} {' '.join(m[1])} {n}" for n, m in enumerate(MISTAKES)],
