@@ -20,10 +20,7 @@ def of_plan(plan: Plan) -> Iterator[str]:
     runs, workspaces = _counted(plan.runs, "run"), _counted(plan.workspaces, "workspace")
     yield f"{runs} of {workspaces}, counted at {plan.counted_at:%Y-%m-%d %H:%M:%S}"
     chunks, ranges_ = _counted(len(plan.chunks), "chunk"), _counted(len(plan.ranges), "range")
-    yield (
-        f"{chunks} of at most {plan.chunk_size:,} runs (the largest has {plan.largest:,}), "
-        f"{plan.concurrency} at a time; verified in {ranges_}"
-    )
+    yield (f"{chunks} of about {plan.chunk_size:,} runs (the largest has {plan.largest:,}); verified in {ranges_}")
 
 
 def of_progress(progress: Progress) -> Iterator[str]:
@@ -41,16 +38,16 @@ def of_progress(progress: Progress) -> Iterator[str]:
     if progress.verify.drift:
         yield f"  drift found by verifying, repaired and compared again: {progress.verify.drift:,}"
     yield from (f"  {'waiting' if progress.waits else 'note'}: {reason}" for reason in progress.reasons)
-    for active in progress.active[:SHOWN]:
-        share = 100 * active.done / max(active.planned, 1)
-        yield f"  chunk {active.chunk} ({active.extent}): {share:.0f} % of {active.planned:,}, {active.worker}"
+    for chunk in progress.active[:SHOWN]:
+        share = 100 * chunk.passed / max(chunk.planned, 1)
+        yield f"  chunk {chunk.pk} ({chunk.extent}): {share:.0f} % of {chunk.planned:,}, {chunk.worker}"
     if len(progress.active) > SHOWN:
         yield f"  … and {len(progress.active) - SHOWN:,} more chunks are worked on; --json has all"
-    for failure in progress.retrying:
-        yield f"  to be tried again: chunk {failure.chunk} ({failure.extent}): {failure.error}"
-    for failure in progress.failures:
-        runs = f"; run {', '.join(failure.runs)}" if failure.runs else ""
-        yield f"  failed: chunk {failure.chunk} ({failure.extent}{runs}): {failure.error}"
+    for chunk in progress.retrying:
+        yield f"  to be tried again: chunk {chunk.pk} ({chunk.extent}): {chunk.error}"
+    for chunk in progress.failures:
+        runs = f"; run {', '.join(chunk.refused_runs)}" if chunk.refused else ""
+        yield f"  failed: chunk {chunk.pk} ({chunk.extent}{runs}): {chunk.error}"
     if backfill.error:
         yield f"  {backfill.status}: {backfill.error}"
 

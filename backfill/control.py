@@ -22,6 +22,7 @@ CHUNK_SIZE: Final = 200_000
 CONCURRENCY: Final = 2
 """What a backfill has, unless it is told otherwise."""
 
+MOST_RUNS: Final = 100_000_000
 MOST_CONCURRENT: Final = 1_000
 
 
@@ -29,12 +30,10 @@ class NoSuchBackfill(InvalidArgument):
     """There is no backfill of that number, or none at all."""
 
 
-def plan(
-    workspaces: Range = EVERYWHERE, *, chunk_size: int = CHUNK_SIZE, concurrency: int = CONCURRENCY
-) -> planner.Plan:
+def plan(workspaces: Range = EVERYWHERE, *, chunk_size: int = CHUNK_SIZE) -> planner.Plan:
     """What a backfill would do, with arguments as for ``start``. Writes nothing; reads all runs that history counts."""
-    _check_numbers(chunk_size, concurrency)
-    return planner.plan(workspaces, chunk_size=chunk_size, concurrency=concurrency)
+    _check_number("chunk size", chunk_size, most=MOST_RUNS)
+    return planner.plan(workspaces, chunk_size=chunk_size)
 
 
 def start(
@@ -170,14 +169,10 @@ def _changed(backfill_id: int, what: str, actor: str, change: Callable[[Backfill
 
 def check_start(chunk_size: int, concurrency: int) -> None:
     """Raise ``InvalidArgument`` where ``start`` would."""
-    _check_numbers(chunk_size, concurrency)
+    _check_number("chunk size", chunk_size, most=MOST_RUNS)
+    _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
     if problem := planner.not_captured():
         raise InvalidArgument(problem)
-
-
-def _check_numbers(chunk_size: int, concurrency: int) -> None:
-    _check_number("chunk size", chunk_size, most=100_000_000)
-    _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
 
 
 def _check_number(name: str, value: int, *, most: int) -> None:

@@ -94,17 +94,10 @@ def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, took_s: floa
     Raises:
         LeaseLost: the lease has expired, or is somebody else's: the transaction must be rolled back.
     """
-    changed = _ours(lease).update(
-        steps=list(map(list, left)),
-        passed=_passed(lease.chunk, left),
-        rows=F("rows") + written,
-        seconds=F("seconds") + took_s,
-        failures=0,
-        error="",
-        lease_until=_until(lease),
-    )
-    if not changed:
-        raise _lost(lease)
+    _update(
+        lease, steps=list(map(list, left)), passed=_passed(lease.chunk, left), rows=F("rows") + written,
+        seconds=F("seconds") + took_s, failures=0, error="",
+    )  # fmt: skip
 
 
 def refuse(lease: Lease, step: Step, left: Sequence[Step], error: str) -> None:
@@ -116,12 +109,10 @@ def refuse(lease: Lease, step: Step, left: Sequence[Step], error: str) -> None:
     chunk = lease.chunk
     chunk.refused = [*chunk.refused, [list(step), runs, error]]
     chunk.failures += 1
-    changed = _ours(lease).update(
-        steps=list(map(list, left)), passed=_passed(chunk, left), refused=chunk.refused, failures=chunk.failures,
-        error=error, lease_until=_until(lease),
+    _update(
+        lease, steps=list(map(list, left)), passed=_passed(chunk, left), refused=chunk.refused,
+        failures=chunk.failures, error=error,
     )  # fmt: skip
-    if not changed:
-        raise _lost(lease)
 
 
 def _passed(chunk: Chunk, left: Sequence[Step]) -> int:
@@ -132,12 +123,14 @@ def _passed(chunk: Chunk, left: Sequence[Step]) -> int:
 
 def hold(lease: Lease, *, drift: int = 0) -> None:
     """A sign of life from a worker that has not come further, and how much drift it found. Raises ``LeaseLost``."""
-    if not _ours(lease).update(drift=F("drift") + drift, lease_until=_until(lease)):
+    _update(lease, drift=F("drift") + drift)
+
+
+def _update(lease: Lease, **fields: Any) -> None:
+    """Write to the chunk and renew the lease."""
+    until = Now() + timedelta(seconds=lease_s(lease.chunk))
+    if not _ours(lease).update(**fields, lease_until=until):
         raise _lost(lease)
-
-
-def _until(lease: Lease) -> Any:
-    return Now() + timedelta(seconds=lease_s(lease.chunk))
 
 
 def finish(lease: Lease) -> None:

@@ -141,6 +141,14 @@ class Chunk(Stateful):
             return f"workspace {self.first_workspace}{start}{end}"
         return f"workspaces {self.first_workspace}{start} to {self.last_workspace}{end}"
 
+    @property
+    def refused_runs(self) -> list[str]:
+        return [run for _, runs, _ in self.refused for run in runs]
+
+    def as_json(self) -> dict[str, Any]:
+        copied = ("kind", "extent", "status", "passed", "planned", "worker", "refused_runs", "error")
+        return {"chunk": self.pk, **{name: getattr(self, name) for name in copied}}
+
 
 KIND: Final[Mapping[str, str]] = {
     BackfillStatus.RUNNING: Kind.FILL,

@@ -45,7 +45,6 @@ class Plan:
     ranges: list[list[Step]]
     workspaces: int
     chunk_size: int
-    concurrency: int
     counted_at: datetime
     """The watermark: runs that were committed before it are in the plan; later ones are in the change log."""
 
@@ -65,12 +64,11 @@ class Plan:
             "chunks": [ranges.joined(chunk)._asdict() for chunk in self.chunks],
             "largest_chunk": self.largest,
             "chunk_size": self.chunk_size,
-            "concurrency": self.concurrency,
             "counted_at": self.counted_at.isoformat(),
         }
 
 
-def plan(among: Range, *, chunk_size: int, concurrency: int, backfill_id: int | None = None) -> Plan:
+def plan(among: Range, *, chunk_size: int, backfill_id: int | None = None) -> Plan:
     """Count the runs of each workspace and pack them into chunks, all in one snapshot. Writes nothing.
 
     Args:
@@ -93,7 +91,6 @@ def plan(among: Range, *, chunk_size: int, concurrency: int, backfill_id: int | 
         ranges=list(ranges.packed(whole, chunk_size)),
         workspaces=sum(workspaces for *_, workspaces in counted),
         chunk_size=chunk_size,
-        concurrency=concurrency,
         counted_at=counted_at,
     )
 
@@ -181,7 +178,6 @@ def carry_out(backfill_id: int) -> None:
         planned = plan(
             Range(first=backfill.first_workspace, last=backfill.last_workspace),
             chunk_size=backfill.chunk_size,
-            concurrency=backfill.concurrency,
             backfill_id=backfill_id,
         )
     except PlannedByAnother:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models import Count, Max, Sum
 
 from backfill import models
 from backfill.models import Backfill, Chunk
@@ -14,29 +14,7 @@ from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import conf
 
 MOST_LISTED: Final = 20
-"""Chunks of each kind that are listed."""
-
-
-class Active(NamedTuple):
-    """A chunk that a worker has. Its lease expires after ``lease_s`` seconds if nothing is heard of it."""
-
-    chunk: int
-    kind: str
-    extent: str
-    worker: str
-    done: int
-    planned: int
-    lease_s: float
-
-
-class Failure(NamedTuple):
-    """A chunk that failed: for good, or it waits to be tried again."""
-
-    chunk: int
-    kind: str
-    extent: str
-    runs: list[str]
-    error: str
+"""Chunks that failed that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +45,12 @@ class Progress:
     verify: Phase
     reasons: list[str]
     """Why it waits, or does less than it was asked to."""
-    active: list[Active]
-    retrying: list[Failure]
-    failures: list[Failure]
+    active: list[Chunk]
+    """Chunks that a worker has."""
+    retrying: list[Chunk]
+    """Chunks that failed and are to be tried again."""
+    failures: list[Chunk]
+    """Chunks that failed for good."""
     runs_per_s: float | None = None
     eta_s: float | None = None
 
@@ -96,7 +77,7 @@ class Progress:
             "runs_per_s": self.runs_per_s,
             "eta_s": self.eta_s,
             "reasons": self.reasons,
-            **{name: [each._asdict() for each in getattr(self, name)] for name in ("active", "retrying", "failures")},
+            **{name: [each.as_json() for each in getattr(self, name)] for name in ("active", "retrying", "failures")},
         }
 
 
@@ -104,14 +85,15 @@ def of(backfill: Backfill) -> Progress:
     """Read it all."""
     now = models.database_time()
     retrying = models.chunks(backfill).filter(status=ChunkStatus.PENDING).exclude(error="")
+    failed = models.chunks(backfill).filter(status=ChunkStatus.FAILED)
     progress = Progress(
         backfill=backfill,
         fill=phase(backfill, Kind.FILL),
         verify=phase(backfill, Kind.VERIFY),
         reasons=_reasons(backfill, now),
-        active=[_active(chunk, now) for chunk in models.active(backfill).order_by("id")],
-        retrying=_failed(retrying) if backfill.is_open else [],
-        failures=_failed(models.chunks(backfill).filter(status=ChunkStatus.FAILED)),
+        active=list(models.active(backfill).order_by("id")),
+        retrying=list(retrying.order_by("id")[:MOST_LISTED]) if backfill.is_open else [],
+        failures=list(failed.order_by("id")[:MOST_LISTED]),
     )
     now_in = progress.phase
     runs_per_s = len(progress.active) * now_in.done / now_in.seconds if now_in.seconds else 0.0
@@ -151,28 +133,13 @@ def _reasons(backfill: Backfill, now: datetime) -> list[str]:
 def _lacks_worker(backfill: Backfill, now: datetime) -> bool:
     """Ticks ask for workers, there is something to do for them, and nobody came for a while."""
     settings = conf.settings()
-    leased_until = models.chunks(backfill).aggregate(last=Max("lease_until"))["last"]
-    seen_at = (
-        backfill.created_at if leased_until is None else leased_until - timedelta(seconds=settings.backfill_lease_s)
-    )
+    until = models.chunks(backfill).aggregate(last=Max("lease_until"))["last"]
+    seen_at = until - timedelta(seconds=settings.backfill_lease_s) if until else backfill.created_at
     if (now - seen_at).total_seconds() <= 5 * settings.tick_period_s:
         return False
     if backfill.status == BackfillStatus.ENQUEUED:
         return True
     return models.claimable(backfill).exists() and not models.active(backfill).exists()
-
-
-def _active(chunk: Chunk, now: datetime) -> Active:
-    lease_s = round(max((chunk.lease_until - now).total_seconds(), 0.0), 1) if chunk.lease_until else 0.0
-    return Active(chunk.pk, chunk.kind, chunk.extent, chunk.worker, chunk.passed, chunk.planned, lease_s)
-
-
-def _failed(chunks: QuerySet[Chunk]) -> list[Failure]:
-    listed = chunks.order_by("id")[:MOST_LISTED]
-    return [
-        Failure(chunk.pk, chunk.kind, chunk.extent, [run for _, runs, _ in chunk.refused for run in runs], chunk.error)
-        for chunk in listed
-    ]
 
 
 def _iso(moment: datetime | None) -> str | None:

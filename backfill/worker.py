@@ -36,10 +36,8 @@ STATEMENT_TIMEOUT_S: Final = 4.0
 GROWTH: Final = 2.0
 """Most that a batch grows by from one transaction to the next: a cheap one says little about the next."""
 
-FAR_OVER: Final = 5.0
-"""Times the target, past which a batch is a tenth of what it was at once."""
-
 SHRINK: Final = 10
+"""Part of a batch that is tried after one that was refused or took too long."""
 
 MOST_COMPARED: Final = 2_000_000
 """Runs that one statement compares; a workspace with more is compared in parts, by its workflows."""
@@ -104,8 +102,7 @@ class _Attempt:
         self._until_s = until_s
         self._is_over = False
         self._left = ranges.loaded(lease.chunk.steps)
-        largest_step = max((step.runs for step in self._left), default=1)
-        self._batch = largest_step
+        self._batch = max((step.runs for step in self._left), default=1)
 
     def carried_out(self) -> bool:
         step = self._fill if self._lease.chunk.kind == Kind.FILL else self._verify
@@ -150,7 +147,7 @@ class _Attempt:
     def _narrow_down(self, batch: Step, left: list[Step], error: DatabaseError) -> None:
         """Try a tenth of what was refused, or took too long; or go past it, if it is a single run."""
         if self._batch > 1 and batch.runs > 1:
-            self._batch = shrunk(min(batch.runs, self._batch))
+            self._batch = max(min(batch.runs, self._batch) // SHRINK, 1)
             log.warning(
                 "chunk=%d: %d runs next, after %d: %s",
                 self._lease.chunk.pk, self._batch, batch.runs, history.brief(error),
@@ -184,14 +181,7 @@ def _drift(batch: Step) -> Iterator[history.Difference]:
 
 def adapted(runs: int, took_s: float) -> int:
     """Runs of the next batch, after one with ``runs``."""
-    if took_s > FAR_OVER * TARGET_S:
-        return shrunk(runs)
     return max(round(runs * min(TARGET_S / max(took_s, 1e-6), GROWTH)), 1)
-
-
-def shrunk(runs: int) -> int:
-    """After a batch that took far too long, or did not come to its end."""
-    return max(runs // SHRINK, 1)
 
 
 def _limits() -> dict[str, str]:

@@ -63,7 +63,7 @@ def test_plan_prints_its_figures(history: History) -> None:
     assert_says(
         output,
         r"182 runs of 14 workspaces, counted at \d{4}-",
-        r"5 chunks of at most 40 runs \(the largest has 40\), 2 at a time; verified in \d ranges",
+        r"5 chunks of about 40 runs \(the largest has 40\); verified in \d ranges",
     )
     plan = as_json("plan", "--chunk-size", str(CHUNK))
     assert plan["runs"] == sum(chunk["runs"] for chunk in plan["chunks"]) == history.runs

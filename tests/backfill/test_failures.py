@@ -34,7 +34,7 @@ def test_one_bad_run_is_named_holds_nobody_up_and_is_taken_up_again(history: His
         progress = carried_out(started())
         assert progress.backfill.status == "failed"
         (failure,) = progress.failures
-        assert failure.runs == [str(bad)]
+        assert failure.refused_runs == [str(bad)]
         assert "refused, whoever asks" in failure.error
         assert progress.backfill.error.startswith("1 chunk could not be filled; the first: ")
         assert {str(row.run) for row in expected(history.host)} - {str(row.run) for row in stored()} == {str(bad)}
@@ -51,7 +51,7 @@ def test_every_refused_run_is_named_and_the_rest_of_its_chunk_is_filled(history:
     with refused(*bad):
         progress = carried_out(started(chunk_size=4_000))
     (failure,) = progress.failures
-    assert failure.runs == [str(run) for run in bad]
+    assert failure.refused_runs == [str(run) for run in bad]
     assert progress.fill.done == progress.fill.planned - 2
     control.resume(progress.backfill.pk, actor="a test")
     assert_complete(history, carried_out(progress.backfill))

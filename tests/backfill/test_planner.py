@@ -93,7 +93,7 @@ def test_it_is_planned_by_one_worker_at_a_time(history: History) -> None:
     with session() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, 7)", [planner.LOCK_CLASS])
         with pytest.raises(planner.PlannedByAnother):
-            planner.plan(EVERYWHERE, chunk_size=CHUNK, concurrency=1, backfill_id=7)
+            planner.plan(EVERYWHERE, chunk_size=CHUNK, backfill_id=7)
 
 
 @pytest.mark.host_independent

@@ -38,13 +38,13 @@ class Command(ActionCommand):
         plan = self.add_action(actions, "plan", "Count the runs and show the chunks; writes nothing.")
         start = self.add_action(actions, "start", "Enqueue a backfill; workers plan it, fill, and verify.")
         for each in (plan, start):
-            _add_range(each)
             each.add_argument(
-                "--chunk-size", type=int, default=control.CHUNK_SIZE, metavar="RUNS", help="runs of a chunk"
+                "--workspaces", metavar="A-B", help="only those with keys from A to B; either may be left out"
             )
-            each.add_argument(
-                "--concurrency", type=int, default=control.CONCURRENCY, metavar="N", help="chunks at a time"
-            )
+            help_text = f"runs of a chunk ({control.CHUNK_SIZE:,})"
+            each.add_argument("--chunk-size", type=int, default=control.CHUNK_SIZE, metavar="RUNS", help=help_text)
+        help_text = f"chunks at a time ({control.CONCURRENCY})"
+        start.add_argument("--concurrency", type=int, default=control.CONCURRENCY, metavar="N", help=help_text)
         status = self.add_action(actions, "status", "How it is. Exit status: 0 ok, 1 failed or cancelled, 3 paused.")
         _add_number(status)
         for each in (start, status):
@@ -60,14 +60,19 @@ class Command(ActionCommand):
         _add_number(concurrency)
 
     def _plan(self, **options: Any) -> None:
-        plan = control.plan(**_asked(options))
+        plan = control.plan(history.parse_range(options["workspaces"]), chunk_size=options["chunk_size"])
         if options["json"]:
             self.print_json(plan.as_json())
         else:
             self._print(console.of_plan(plan))
 
     def _start(self, **options: Any) -> None:
-        backfill = control.start(**_asked(options), actor=_actor())
+        backfill = control.start(
+            history.parse_range(options["workspaces"]),
+            chunk_size=options["chunk_size"],
+            concurrency=options["concurrency"],
+            actor=_actor(),
+        )
         if options["wait"]:
             self._status(**{**options, "number": backfill.pk})
         elif options["json"]:
@@ -137,24 +142,9 @@ def _is_stopping(backfill: Backfill) -> bool:
     return backfill.status == BackfillStatus.CANCELLING or (is_paused and models.active(backfill).exists())
 
 
-def _add_range(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workspaces", metavar="A-B", help="only workspaces with keys from A to B; either may be left out"
-    )
-
-
 def _add_number(parser: argparse.ArgumentParser) -> None:
     help_text = "its number; the open one, or else the newest, if left out"
     parser.add_argument("number", nargs="?", type=int, metavar="ID", help=help_text)
-
-
-def _asked(options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``control.plan`` and ``control.start``."""
-    return {
-        "workspaces": history.parse_range(options["workspaces"]),
-        "chunk_size": options["chunk_size"],
-        "concurrency": options["concurrency"],
-    }
 
 
 def _actor() -> str:
