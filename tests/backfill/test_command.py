@@ -197,16 +197,3 @@ def test_every_action_has_help_and_a_closed_pipe_is_no_traceback(history: Histor
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
-
-
-def test_whoever_is_in_no_list_of_users_may_pause_it_too(
-    history: History, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As in a container that runs as a number."""
-    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(os, "getuid", lambda: 54_321)
-    caplog.set_level("INFO", "backfill")
-    waits = started()
-    assert backfill("pause")[0] == 0
-    assert f"backfill={waits.pk} pause by=uid 54321@" in caplog.text

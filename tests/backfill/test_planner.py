@@ -53,21 +53,6 @@ def test_ranges_to_verify_have_whole_workspaces(history: History) -> None:
 
 
 @pytest.mark.host_independent
-@pytest.mark.parametrize("chunk_size", [1, 7, 1_000])
-def test_any_chunk_size(history: History, chunk_size: int) -> None:
-    plan = control.plan(chunk_size=chunk_size)
-    seen = [run for chunk in plan.chunks for run in runs_of(ranges.joined(chunk))]
-    assert len(seen) == len(set(seen)) == history.runs
-    assert plan.largest <= chunk_size
-
-
-def test_only_a_range_of_workspaces(history: History) -> None:
-    (chunk,) = control.plan(history.only(history.light[3])).chunks
-    key = history.text(history.light[3])
-    assert ranges.joined(chunk) == Step(key, None, key, None, 4)
-
-
-@pytest.mark.host_independent
 def test_planning_sees_one_moment_writes_nothing_and_asks_no_more_for_more_workspaces(history: History) -> None:
     with CaptureQueriesContext(connection) as captured:
         control.plan(chunk_size=CHUNK)
@@ -80,12 +65,6 @@ def test_planning_sees_one_moment_writes_nothing_and_asks_no_more_for_more_works
     with CaptureQueriesContext(connection) as again:
         control.plan(chunk_size=CHUNK)
     assert len(again) == len(asked)
-
-
-@pytest.mark.host_independent
-def test_nothing_to_plan(live: Host) -> None:
-    plan = control.plan()
-    assert (plan.runs, plan.chunks, plan.ranges) == (0, [], [])
 
 
 @pytest.mark.host_independent

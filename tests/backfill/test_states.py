@@ -10,7 +10,7 @@ import pytest
 from backfill import control, states
 from backfill.models import Backfill, store
 from backfill.states import BACKFILL, BACKFILL_MEANS, CHUNK, CHUNK_MEANS, BackfillStatus, ChunkStatus, Edge
-from tests.backfill.given import History, planned, started
+from tests.backfill.given import History, started
 from tests.commands import ROOT
 from tests.hosts.adapter import Host
 from workflows_tasks.errors import InvalidArgument
@@ -93,9 +93,3 @@ def test_nonsense_is_refused_before_anything_is_written(live: Host, options: dic
     with pytest.raises(InvalidArgument, match="give a whole number from 1 to"):
         started(**options)
     assert not Backfill.objects.exists()
-
-
-def test_resumed_it_goes_on_in_the_phase_it_was_in(history: History) -> None:
-    backfill = planned()
-    control.pause(backfill.pk, actor="a test")
-    assert control.resume(backfill.pk, actor="a test").status == "running"

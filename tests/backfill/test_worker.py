@@ -18,7 +18,6 @@ from tests.backfill.given import (
     assert_complete,
     carried_out,
     claimed,
-    fill_batch,
     filled,
     locked,
     planned,
@@ -115,18 +114,6 @@ def test_paused_in_the_middle_no_batch_is_filled_twice(history: History, monkeyp
     control.resume(backfill.pk, actor="a test")
     assert_complete(history, carried_out(backfill))
     assert len(set(batches)) == len(batches)
-
-
-@pytest.mark.host_independent
-def test_cancelled_it_keeps_what_it_filled(history: History) -> None:
-    backfill = planned()
-    lease = claimed(backfill)
-    fill_batch(lease)
-    assert control.cancel(backfill.pk, actor="a test").status == "cancelling"
-    worker._attempt(lease, 1e12)
-    assert control.get(backfill.pk).status == "cancelled"
-    assert stored()
-    assert leases.claim(backfill.pk) is None
 
 
 def test_drift_that_verifying_finds_is_logged_counted_and_flushed(history: History) -> None:

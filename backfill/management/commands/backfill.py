@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import socket
 import sys
@@ -148,8 +147,4 @@ def _add_number(parser: argparse.ArgumentParser) -> None:
 
 
 def _actor() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container may run as somebody whom nobody knows
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    return f"{os.environ.get('USER') or f'uid {os.getuid()}'}@{socket.gethostname()}"
