@@ -2,7 +2,7 @@
 
 ::
 
-    control     what can be asked: plan, start, pause, resume, cancel, concurrency, status
+    control     plan, start, pause, resume, cancel, set the concurrency, status
     planner     counts runs per workspace, packs them into chunks, stores those once
     tasks       tick: asks for workers · work: claims and works          ─┐
     leases      who works on which chunk                                  │

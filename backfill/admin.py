@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -21,9 +21,6 @@ from backfill.models import Backfill
 from workflows_tasks import history
 from workflows_tasks.admin_base import ReadOnlyAdmin
 from workflows_tasks.errors import RecentWorkflowsError
-
-REFRESH_S: Final = 2
-"""Seconds after which a browser loads the page of an open backfill again."""
 
 
 class StartForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -92,7 +89,7 @@ class BackfillAdmin(ReadOnlyAdmin):
             response.status_code == HTTPStatus.OK
             and models.backfills().filter(pk=object_id, status__in=states.OPEN).exists()
         ):
-            response["Refresh"] = str(REFRESH_S)
+            response["Refresh"] = "2"  # seconds
         return response
 
     @admin.display(description="Backfill")

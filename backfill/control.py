@@ -1,7 +1,7 @@
-"""What can be asked of a backfill. Every way to ask goes through here: command, admin, migration, Python, beat.
+"""Start, steer and watch backfills. Command, admin, migrations, Python and beat all go through here.
 
-Who asks is noted (``actor``). Each function does its part under the backfill's lock and returns it as it then is; or it
-raises ``NoSuchBackfill``, ``TransitionRefused`` or ``InvalidArgument``, and nothing was changed.
+Each function returns the backfill as it is afterwards. Or it changes nothing, and raises ``NoSuchBackfill``,
+``TransitionRefused`` or ``InvalidArgument``. ``actor`` is who asks, for the log.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from workflows_tasks.history import EVERYWHERE, Range
 
 CHUNK_SIZE: Final = 200_000
 CONCURRENCY: Final = 2
-"""What a backfill has, unless it is told otherwise."""
+"""Of a backfill, unless it is told otherwise."""
 
 MOST_RUNS: Final = 100_000_000
 MOST_CONCURRENT: Final = 1_000
 
 
 class NoSuchBackfill(InvalidArgument):
-    """There is no backfill of that number, or none at all."""
+    """There is no backfill with that number, or none at all."""
 
 
 def plan(workspaces: Range = EVERYWHERE, *, chunk_size: int = CHUNK_SIZE) -> planner.Plan:
-    """What a backfill would do, with arguments as for ``start``. Writes nothing; reads all runs that history counts."""
+    """Count all runs and return what ``start`` would do. Writes nothing."""
     _check_number("chunk size", chunk_size, most=MOST_RUNS)
     return planner.plan(workspaces, chunk_size=chunk_size)
 
@@ -43,12 +43,12 @@ def start(
     concurrency: int = CONCURRENCY,
     actor: str,
 ) -> Backfill:
-    """Enqueue a backfill: a worker plans it. It waits for those that were started before it and are open.
+    """Enqueue a backfill; a worker plans it. Backfills that were started earlier come first.
 
-    Refused while writes are not captured: what was written between its plan and the triggers would be nobody's.
+    Refused while writes are not captured: nobody would find what was written between the plan and the triggers.
 
     Args:
-        workspaces: only these; all by default. Whole ones.
+        workspaces: only these; all by default.
         chunk_size: runs of a chunk.
         concurrency: chunks at the same time.
     """
@@ -57,23 +57,23 @@ def start(
         actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last,
         chunk_size=chunk_size, concurrency=concurrency,
     )  # fmt: skip
-    record(backfill, "start", _described(backfill), actor=actor)
+    record(backfill, "start", f"{chunk_size:,} runs a chunk, {concurrency} at a time", actor=actor)
     return backfill
 
 
 def pause(backfill_id: int, *, actor: str) -> Backfill:
-    """No chunk is claimed from now on, and workers stop after the transaction they are in."""
-    return _changed(backfill_id, "pause", actor, lambda it: store(it, status=BackfillStatus.PAUSED))
+    """Claim no more chunks. Workers stop after the transaction they are in."""
+    return _change(backfill_id, "pause", actor, lambda it: store(it, status=BackfillStatus.PAUSED))
 
 
 def cancel(backfill_id: int, *, actor: str) -> Backfill:
-    """The same, for good. What was filled stays, and is looked over."""
-    return _changed(backfill_id, "cancel", actor, lambda it: store(it, status=BackfillStatus.CANCELLING))
+    """Give it up for good. What was filled stays, and is looked over."""
+    return _change(backfill_id, "cancel", actor, lambda it: store(it, status=BackfillStatus.CANCELLING))
 
 
 def resume(backfill_id: int, *, actor: str) -> Backfill:
-    """Go on where it was, and try again what was refused. Nothing that was committed is done again."""
-    return _changed(backfill_id, "resume", actor, _resume)
+    """Go on where it was, and try again what was refused. Nothing committed is done again."""
+    return _change(backfill_id, "resume", actor, _resume)
 
 
 def _resume(backfill: Backfill) -> None:
@@ -81,12 +81,12 @@ def _resume(backfill: Backfill) -> None:
         raise TransitionRefused(
             f"backfill {backfill.pk} is {backfill.status}; only a paused or failed one can be resumed."
         )
-    stopped = (
+    idle = (
         models.chunks(backfill)
         .filter(status__in=[ChunkStatus.PENDING, ChunkStatus.FAILED])
         .exclude(error="", refused=[])
     )
-    for chunk in stopped.select_for_update():
+    for chunk in idle.select_for_update():
         steps = [*(step for step, _, _ in chunk.refused), *chunk.steps]
         store(chunk, status=ChunkStatus.PENDING, steps=steps, refused=[], failures=0, retry_at=None, error="")
     store(backfill, status=_where_it_was(backfill), error="", finished_at=None)
@@ -100,19 +100,19 @@ def _where_it_was(backfill: Backfill) -> str:
 
 
 def set_concurrency(backfill_id: int, concurrency: int, *, actor: str) -> Backfill:
-    """Change how many chunks are worked on at the same time, also while it runs. Fewer takes effect as chunks end."""
+    """Change how many chunks are worked on at the same time. Fewer takes effect as chunks end."""
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
     what = f"concurrency {concurrency}"
-    return _changed(backfill_id, what, actor, lambda it: store(it, concurrency=concurrency))
+    return _change(backfill_id, what, actor, lambda it: store(it, concurrency=concurrency))
 
 
 def status(backfill_id: int | None = None) -> progress.Progress:
-    """How a backfill is; the one that ``get`` returns."""
+    """Return how the backfill is that ``get`` returns."""
     return progress.of(get(backfill_id))
 
 
 def get(backfill_id: int | None = None) -> Backfill:
-    """The backfill of that number; without one the open one whose turn it is, or else the newest."""
+    """Return the backfill with that number; without one, the one whose turn it is, or else the newest."""
     if backfill_id is None:
         backfill = models.current() or models.backfills().order_by("-id").first()
         what = "there is no backfill yet"
@@ -125,11 +125,10 @@ def get(backfill_id: int | None = None) -> Backfill:
 
 
 def tick() -> tuple[int, int]:
-    """Look after the open backfill: ``(backfill, messages)`` to send for it now; (0, 0) if nothing is to be done.
+    """Look after the open backfill. Returns ``(backfill, messages)`` to send now, or (0, 0).
 
-    It keeps nothing but what is in the backfill's row: killing it loses nothing, and of two at once one finds that the
-    other has just looked. So no more messages are sent in a period than may be worked on, and each expires with the
-    period.
+    Everything it knows is in the backfill's row. So killing it loses nothing, and of two ticks at once the second finds
+    that the first has just looked. No more messages are sent in a period than chunks may be worked on.
     """
     current = models.current()
     if current is None:
@@ -142,14 +141,13 @@ def tick() -> tuple[int, int]:
             return 0, 0
         lifecycle.settle(backfill)
         messages = 0 if reasons and backfill.status != BackfillStatus.CANCELLING else _messages(backfill)
-        is_held_up = backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING, *states.WORKING}
-        waiting = "; ".join(reasons) if is_held_up else ""
-        store(backfill, ticked_at=now, waiting=waiting)
+        is_stopped = backfill.status in {BackfillStatus.PAUSED, BackfillStatus.CANCELLING}
+        store(backfill, ticked_at=now, waiting="" if is_stopped else "; ".join(reasons))
         return backfill.pk, messages
 
 
 def _messages(backfill: Backfill) -> int:
-    """How many workers to ask for."""
+    """Return how many workers to ask for."""
     if backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING}:
         return 1
     if backfill.status not in states.CLAIMABLE:
@@ -158,7 +156,7 @@ def _messages(backfill: Backfill) -> int:
     return max(min(free, models.claimable(backfill).count()), 0)
 
 
-def _changed(backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None]) -> Backfill:
+def _change(backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None]) -> Backfill:
     get(backfill_id)
     with models.locked(backfill_id) as backfill:
         change(backfill)
@@ -168,7 +166,7 @@ def _changed(backfill_id: int, what: str, actor: str, change: Callable[[Backfill
 
 
 def check_start(chunk_size: int, concurrency: int) -> None:
-    """Raise ``InvalidArgument`` where ``start`` would."""
+    """Raise ``InvalidArgument`` if ``start`` would."""
     _check_number("chunk size", chunk_size, most=MOST_RUNS)
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
     if problem := planner.not_captured():
@@ -178,9 +176,3 @@ def check_start(chunk_size: int, concurrency: int) -> None:
 def _check_number(name: str, value: int, *, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise InvalidArgument(f"{name} is {value!r}; give a whole number from 1 to {most:,}.")
-
-
-def _described(backfill: Backfill) -> str:
-    first, last = backfill.first_workspace, backfill.last_workspace
-    which = "all workspaces" if first is None and last is None else f"workspaces {first or ''} to {last or ''}"
-    return f"{which}, {backfill.chunk_size:,} runs a chunk, {backfill.concurrency} at a time"

@@ -1,4 +1,4 @@
-"""Whether a workspace's history is in the table: for a page that would otherwise fall back, and for comparisons."""
+"""Whether a workspace's history is in the table: for pages, and for comparisons."""
 
 from __future__ import annotations
 
@@ -32,13 +32,9 @@ def is_filled(workspace: Any) -> bool:
 
 
 def open_sql(workspace: str) -> Sql:
-    """Condition: a chunk explains that table and runs differ in a workspace. ``history.open_chunks`` takes it.
+    """Condition, for ``history.open_chunks``: a chunk explains that table and runs differ in a workspace.
 
-    The chunk is open: what it wrote may not be true until it is looked over. Or its runs are not filled, by whichever
-    backfill, and no other backfill is done there.
-
-    Args:
-        workspace: SQL for the workspace's key.
+    The chunk is open, or it is not filled and no other backfill has filled the workspace.
     """
     if not _is_migrated():
         return Sql("false")
@@ -77,6 +73,6 @@ def _table(model: type[Backfill] | type[Chunk]) -> str:
 
 
 def _is_migrated() -> bool:
-    """The tables are there: they are made some time after the code is deployed, and live comparisons go on."""
+    """Whether the tables are there. Comparisons go on between a deploy and ``migrate``."""
     ((chunk,),) = history.rows(history.compose("SELECT to_regclass({name})", name=history.value(_table(Chunk))))
     return chunk is not None

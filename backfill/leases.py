@@ -1,13 +1,13 @@
-"""Who works on which chunk: claiming one, holding on to it, giving it back.
+"""Who works on which chunk: claim one, hold on to it, give it back.
 
-A lease is a token and a time. The transaction that fills ends with ``commit``, which writes only if both still hold:
-whoever was stopped past its lease finds that out before anything is committed, and rows, position and counts are
-committed together or not at all. From then to the transaction's end the chunk's row is locked, and whoever claims skips
-locked rows: a worker that stands still between the two still has the chunk, until the server ends its session.
+A lease is a token and a time. The transaction that fills ends with ``commit``, which writes only if both still hold. So
+a worker that outlived its lease commits nothing: rows, position and counts are committed together or not at all. From
+``commit`` to its end the transaction locks the chunk's row, and ``claim`` skips locked rows. So a worker that stands
+still in between keeps its chunk until the server ends its session.
 
-A chunk is open from its claim, which is committed before its first write, until one transaction has looked over all
-that it filled: rows that are not true any more go to the change log. So whoever sees that it is not open sees those
-changes. Locks are taken in the order of chunk, backfill; ``claim`` has them the other way, and skips locked chunks.
+A chunk is open from its claim, which is committed before its first write, until one transaction has looked over its
+range: rows that are not true any more go to the change log. So whoever sees that it is not open sees those changes.
+Locks are taken in the order of chunk, backfill. ``claim`` has them the other way, and skips locked chunks.
 """
 
 from __future__ import annotations
@@ -33,30 +33,27 @@ from backfill.states import ChunkStatus, Kind
 from workflows_tasks import conf, history
 from workflows_tasks.errors import RecentWorkflowsError
 
-NAMED: Final = 3
-"""Runs that are named of a step that was refused; mostly it has one."""
-
 APART: Final = 16
-"""Neighbours are claimed so many claims apart: two workers then rarely write the rows of one workspace at once."""
+"""Chunks are claimed so many apart, so that two workers rarely write rows of one workspace."""
 
 SLOWEST: Final = 20_000
-"""Runs a second that a comparison reads at the least; a lease waits for as long as that may take."""
+"""Runs a second that a comparison reads at least. Its lease is longer by the time that takes."""
 
 
 class LeaseLost(RecentWorkflowsError):
-    """A worker outlived its lease. It must not write; whoever took the chunk over does."""
+    """A worker outlived its lease, and must not write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A chunk that is ours, as it was when it was claimed."""
+    """A chunk that this worker has, as it was when it was claimed."""
 
     backfill: Backfill
     chunk: Chunk
 
 
 def claim(backfill_id: int) -> Lease | None:
-    """Take a chunk; None where there is none to take, or enough are being worked on."""
+    """Take a chunk; None if there is none to take, or enough are worked on."""
     while True:
         with models.locked(backfill_id) as backfill:
             if backfill.status not in states.CLAIMABLE:
@@ -68,7 +65,7 @@ def claim(backfill_id: int) -> Lease | None:
             if chunk is None:
                 lifecycle.settle(backfill)
                 return None
-            if chunk.status == ChunkStatus.RUNNING:  # its worker did not come to say how it failed
+            if chunk.status == ChunkStatus.RUNNING:  # its lease has expired
                 lifecycle.fail(backfill, chunk, f"its worker {chunk.worker} went away")
                 continue
             store(
@@ -83,16 +80,16 @@ def claim(backfill_id: int) -> Lease | None:
 
 
 def lease_s(chunk: Chunk) -> float:
-    """Seconds until a worker that says nothing counts as gone. A comparison is never cut inside a workspace."""
-    largest = 0 if chunk.kind == Kind.FILL else max((step.runs for step in ranges.loaded(chunk.steps)), default=0)
+    """Seconds until a silent worker counts as gone. Comparing a large workspace is one statement."""
+    largest = 0 if chunk.kind == Kind.FILL else max((step.runs for step in ranges.load(chunk.steps)), default=0)
     return conf.settings().backfill_lease_s + largest / SLOWEST
 
 
 def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, took_s: float = 0.0) -> None:
-    """Store how far the chunk is, and hold on to it. The last statement of the transaction that brought it there.
+    """Store how far the chunk is: the last statement of the transaction that brought it there.
 
     Raises:
-        LeaseLost: the lease has expired, or is somebody else's: the transaction must be rolled back.
+        LeaseLost: the transaction must be rolled back.
     """
     _update(
         lease, steps=list(map(list, left)), passed=_passed(lease.chunk, left), rows=F("rows") + written,
@@ -101,9 +98,9 @@ def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, took_s: floa
 
 
 def refuse(lease: Lease, step: Step, left: Sequence[Step], error: str) -> None:
-    """Go past a step that the database refuses; the chunk keeps it, with the error. Raises ``LeaseLost``."""
+    """Go past a step that the database refuses. The chunk keeps it, with the error. Raises ``LeaseLost``."""
     try:
-        runs = [run for _, run in ranges.first_runs(step.range, NAMED)]
+        runs = [run for _, run in ranges.first_runs(step.range, limit=3)]  # mostly it has one
     except DatabaseError:  # reading it may be what is refused
         runs = []
     chunk = lease.chunk
@@ -116,13 +113,13 @@ def refuse(lease: Lease, step: Step, left: Sequence[Step], error: str) -> None:
 
 
 def _passed(chunk: Chunk, left: Sequence[Step]) -> int:
-    """Runs that are filled: those that neither are left nor were refused."""
-    refused = ranges.loaded([step for step, _, _ in chunk.refused])
+    """Count the runs that are done: neither left nor refused."""
+    refused = ranges.load([step for step, _, _ in chunk.refused])
     return chunk.planned - sum(step.runs for step in [*left, *refused])
 
 
 def hold(lease: Lease, *, drift: int = 0) -> None:
-    """A sign of life from a worker that has not come further, and how much drift it found. Raises ``LeaseLost``."""
+    """Renew the lease without progress, and count drift. Raises ``LeaseLost``."""
     _update(lease, drift=F("drift") + drift)
 
 
@@ -134,11 +131,11 @@ def _update(lease: Lease, **fields: Any) -> None:
 
 
 def finish(lease: Lease) -> None:
-    """End a chunk that is filled, or compared. One transaction looks over what was filled, and ends it.
+    """End a chunk that is filled or compared. The same transaction looks over what was filled.
 
     Raises:
-        LeaseLost: it is not ours any more.
-        django.db.DatabaseError: it could not be looked over, and stays open.
+        LeaseLost: another worker has it.
+        django.db.DatabaseError: the look failed, and the chunk stays open.
     """
     with _ending(lease, looks=_look_over) as (_, chunk):
         status = ChunkStatus.FAILED if chunk.refused else ChunkStatus.DONE
@@ -147,7 +144,7 @@ def finish(lease: Lease) -> None:
 
 
 def release(lease: Lease, *, waiting: str = "") -> None:
-    """Give the chunk back as far as it is, and say why if live traffic asked for it. Raises as ``finish`` does."""
+    """Give the chunk back as far as it is, with a reason to wait if there is one. Raises as ``finish`` does."""
     with _ending(lease, looks=_look_over) as (backfill, chunk):
         store(chunk, status=ChunkStatus.PENDING, token="")
         if waiting:
@@ -162,8 +159,8 @@ def fail(lease: Lease, error: str) -> None:
 
 @contextmanager
 def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
-    """Chunk and backfill, locked in that order, to end an attempt with; then the backfill goes on if this was what it
-    waited for. Nobody waits for the look, which comes before the backfill is locked."""
+    """Lock chunk and backfill to end an attempt, and then move the backfill on. The look comes before the backfill is
+    locked, so nobody waits for it."""
     lease_s = conf.settings().backfill_lease_s
     limits = history.limits(statement_s=planner.TIMEOUT_S, lock_s=lease_s, idle_s=lease_s / 2)
     with history.read_committed(limits):
@@ -178,7 +175,7 @@ def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
 
 
 def _look_over(chunk: Chunk) -> None:
-    """All rows of its range, not only those that this worker wrote: another may have died before it looked."""
+    """Look over all rows of its range: another worker may have died before it looked over what it wrote."""
     changes = history.recheck_filled(chunk.range) if chunk.passed else 0
     if changes:
         log.info("backfill=%d chunk=%d: rows changed while they were filled: %d", chunk.backfill_id, chunk.pk, changes)
@@ -186,7 +183,7 @@ def _look_over(chunk: Chunk) -> None:
 
 
 def _try_to_look_over(chunk: Chunk) -> None:
-    """The same, if it can be done: a chunk that failed is open until somebody could."""
+    """Look over a chunk that failed. If that fails, too, it stays open."""
     try:
         with transaction.atomic(using=history.database()):
             _look_over(chunk)
@@ -196,10 +193,9 @@ def _try_to_look_over(chunk: Chunk) -> None:
 
 
 def _ours(lease: Lease) -> QuerySet[Chunk]:
-    held: QuerySet[Chunk] = models.chunks().filter(
-        pk=lease.chunk.pk, token=lease.chunk.token, status=ChunkStatus.RUNNING, lease_until__gt=Now()
-    )
-    return held
+    chunk = lease.chunk
+    ours: QuerySet[Chunk] = models.active(lease.backfill).filter(pk=chunk.pk, token=chunk.token)
+    return ours
 
 
 def _lost(lease: Lease) -> LeaseLost:

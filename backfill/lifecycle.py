@@ -16,23 +16,23 @@ from backfill.models import Backfill, Chunk, store
 from backfill.states import BackfillStatus, ChunkStatus, Kind
 
 ATTEMPTS: Final = 5
-"""Failures of a chunk in a row, after which something must be wrong with more than a few runs."""
+"""Failures of a chunk in a row after which something more than a few runs must be wrong."""
 
 MOST_REFUSED: Final = 100
-"""The same for all that was refused of a chunk."""
+"""Refused steps of a chunk after which the same is true."""
 
 RETRY_S = 0.5
-"""Seconds before a chunk that failed is tried again; twice as long each time."""
+"""Seconds before a chunk that failed is tried again. They double each time."""
 
 
 def has_failed(chunk: Chunk) -> bool:
-    """Another attempt would be of no use."""
+    """Whether another attempt would be of no use."""
     return chunk.failures >= ATTEMPTS or len(chunk.refused) >= MOST_REFUSED
 
 
 def fail(backfill: Backfill, chunk: Chunk, error: str) -> None:
-    """Store that an attempt failed. The chunk is tried again later. If it has failed too often, a fill pauses the
-    backfill; a comparison stays failed."""
+    """Store that an attempt failed, to be tried again later. After too many failures a fill pauses the backfill, and a
+    comparison stays failed."""
     record(backfill, "failure", f"chunk {chunk.pk}, {chunk.extent}: {error}")
     store(chunk, failures=chunk.failures + 1, error=error, token="")
     retry_at = models.database_time() + timedelta(seconds=RETRY_S * 2**chunk.failures)
@@ -52,7 +52,7 @@ def pause(backfill: Backfill, why: str) -> None:
 
 
 def settle(backfill: Backfill) -> None:
-    """Move the backfill on where nothing is left to do in its status."""
+    """Move the backfill on if nothing is left to do in its status."""
     if backfill.status == BackfillStatus.CANCELLING and not _is_being_cancelled(backfill):
         _move(backfill, BackfillStatus.CANCELLED)
     if backfill.status == BackfillStatus.RUNNING and _is_over(backfill):
@@ -67,18 +67,18 @@ def _of_this_phase(backfill: Backfill) -> QuerySet[Chunk]:
 
 
 def _is_over(backfill: Backfill) -> bool:
-    """Nothing is left to be filled, or to be verified."""
+    """Whether nothing is left to fill, or to verify."""
     return not _of_this_phase(backfill).filter(status__in=[ChunkStatus.PENDING, ChunkStatus.RUNNING]).exists()
 
 
 def _is_being_cancelled(backfill: Backfill) -> bool:
-    """Somebody works on it, or a chunk is open. Of those that failed the look itself failed: that would never end."""
+    """Whether somebody works on it, or a chunk is open. A failed chunk does not count: the look itself failed there."""
     is_open = _of_this_phase(backfill).filter(is_open=True).exclude(status=ChunkStatus.FAILED)
     return bool(models.active(backfill).exists() or is_open.exists())
 
 
 def _failures(backfill: Backfill) -> str:
-    """What could not be done; empty if all was."""
+    """Say what could not be done; empty if all was."""
     failed_chunks = _of_this_phase(backfill).filter(status=ChunkStatus.FAILED).order_by("id")
     count = failed_chunks.count()
     if not count:

@@ -10,9 +10,6 @@ from workflows_tasks import history
 
 log: Final = logging.getLogger("backfill")
 
-ITSELF: Final = "backfill"
-"""Who did what nobody asked for."""
 
-
-def record(backfill: Backfill, what: str, detail: str = "", *, actor: str = ITSELF) -> None:
+def record(backfill: Backfill, what: str, detail: str = "", *, actor: str = "backfill") -> None:
     log.info("backfill=%d %s by=%s %s", backfill.pk, what, history.printable(actor), history.printable(detail))

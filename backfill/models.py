@@ -1,7 +1,7 @@
-"""A backfill and its chunks; and how their rows are read and locked.
+"""A backfill, its chunks, and the queries for them.
 
-Rows are always read in the database of the runs, and times are always those of its clock. Keys of the host's workspaces
-and runs are text, whatever their type.
+Rows are always in the database of the runs, and times are those of its clock. Keys of the host are text, whatever their
+type.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workflows_tasks.history import Range
 
 
 class Stateful(models.Model):
-    """A row whose status changes only as ``states`` allows: any other change is refused when it is saved."""
+    """A row whose status changes only as ``states`` allows."""
 
     edges: ClassVar[tuple[states.Edge, ...]]
     status: Any
@@ -31,7 +31,7 @@ class Stateful(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; raises ``TransitionRefused`` if the status may not change like this."""
+        """Save the row. Raises ``TransitionRefused`` if its status may not change like this."""
         was = getattr(self, "_status_was", None)
         if was is not None and was != self.status:
             states.check(self.edges, was, self.status)
@@ -40,13 +40,13 @@ class Stateful(models.Model):
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Any:
-        loaded = super().from_db(*args, **kwargs)
-        loaded._status_was = loaded.__dict__.get("status")
-        return loaded
+        row = super().from_db(*args, **kwargs)
+        row._status_was = row.__dict__.get("status")
+        return row
 
 
 class Backfill(Stateful):
-    """One backfill: of all workspaces or of a range of them."""
+    """One backfill, of all workspaces or of a range of them."""
 
     objects: ClassVar[models.Manager[Backfill]] = models.Manager()
 
@@ -58,9 +58,9 @@ class Backfill(Stateful):
     """Key of the first workspace; null is from the beginning."""
     last_workspace = models.TextField(null=True)  # noqa: DJ001  # key of the last workspace; null is to the end
     chunk_size = models.PositiveIntegerField()  # runs that a chunk should have
-    concurrency = models.PositiveIntegerField()  # chunks that are to be worked on at the same time
-    waiting = models.TextField(default="")  # why it waits or is slowed down; empty if it is not
-    error = models.TextField(default="")  # why it failed or was paused by itself
+    concurrency = models.PositiveIntegerField()  # chunks to work on at the same time
+    waiting = models.TextField(default="")  # why it waits; empty if it does not
+    error = models.TextField(default="")  # why it failed, or paused itself
     created_at = models.DateTimeField(auto_now_add=True)
     planned_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -68,7 +68,7 @@ class Backfill(Stateful):
 
     class Meta:
         ordering = ["-id"]
-        # Every tick asks for what is open; nearly all there are have ended.
+        # Every tick asks for what is open, and nearly all have ended.
         indexes = [models.Index(fields=["id"], name="backfill_open", condition=Q(status__in=sorted(states.OPEN)))]
 
     def __str__(self) -> str:
@@ -80,11 +80,11 @@ class Backfill(Stateful):
 
 
 NOT_FILLED: Final = (ChunkStatus.FAILED, ChunkStatus.PENDING, ChunkStatus.RUNNING)
-"""Statuses of a chunk whose runs are not all filled; every chunk that is open has one of them."""
+"""Statuses of a chunk whose runs are not all filled. An open chunk has one of them."""
 
 
 class Chunk(Stateful):
-    """A half-open range of (workspace, run), filled or verified by one worker at a time."""
+    """A range of (workspace, run). One worker at a time fills or verifies it."""
 
     objects: ClassVar[models.Manager[Chunk]] = models.Manager()
 
@@ -94,30 +94,30 @@ class Chunk(Stateful):
     kind = models.CharField(max_length=6)
     status = models.CharField(max_length=7, default=ChunkStatus.PENDING)
     is_open = models.BooleanField(default=False)
-    """It may have written rows that were not looked over since, so that a difference there is no drift."""
+    """It may have written rows that nobody has looked over yet. A difference there is no drift."""
     first_workspace = models.TextField()
     after_run = models.TextField(null=True)  # noqa: DJ001
     """Past this run of the first workspace; null is from its first."""
     last_workspace = models.TextField()
     last_run = models.TextField(null=True)  # noqa: DJ001  # up to this run of the last workspace; null is to its last
-    planned = models.PositiveBigIntegerField()  # runs that it had when it was planned
-    passed = models.PositiveBigIntegerField(default=0)  # those of them that are done: never more, and all at its end
-    rows = models.PositiveBigIntegerField(default=0)  # rows of the table that it wrote
-    drift = models.PositiveIntegerField(default=0)  # differences that it found and repaired
+    planned = models.PositiveBigIntegerField()  # runs when it was planned
+    passed = models.PositiveBigIntegerField(default=0)  # those of them that are done
+    rows = models.PositiveBigIntegerField(default=0)  # rows that it wrote
+    drift = models.PositiveIntegerField(default=0)  # differences found and repaired
     steps = models.JSONField()  # what is left: [first workspace, after run, last workspace, last run, runs]
     token = models.CharField(max_length=32, default="")  # the lease: nothing is written without it
     worker = models.CharField(max_length=200, default="")
     lease_until = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)  # in a row, without a commit in between
-    retry_at = models.DateTimeField(null=True)  # not claimed before
+    retry_at = models.DateTimeField(null=True)  # nobody claims it earlier
     error = models.TextField(default="")
     refused = models.JSONField(default=list)  # [step, keys of its runs, error] of what the database refused
-    seconds = models.FloatField(default=0.0)  # time that its transactions took
+    seconds = models.FloatField(default=0.0)  # that its transactions took
 
     class Meta:
         indexes = [
             models.Index(fields=["backfill", "kind", "status"], name="backfill_chunk_claim"),
-            # Each difference that a comparison finds asks for these; nearly all chunks that there are have been filled.
+            # A comparison asks for these at each difference, and nearly all chunks are filled.
             models.Index(
                 fields=["backfill"],
                 name="backfill_chunk_not_filled",
@@ -155,11 +155,11 @@ KIND: Final[Mapping[str, str]] = {
     BackfillStatus.VERIFYING: Kind.VERIFY,
     BackfillStatus.CANCELLING: Kind.FILL,
 }
-"""Chunks that are worked on, by the status of the backfill."""
+"""The kind of chunks to work on, by the status of the backfill."""
 
 
 def store(row: Stateful, **fields: Any) -> None:
-    """Set fields of a row and save just those."""
+    """Set some fields of a row, and save just those."""
     for name, value in fields.items():
         setattr(row, name, value)
     row.save(update_fields=list(fields))
@@ -177,10 +177,10 @@ def chunks(backfill: Backfill | None = None) -> QuerySet[Chunk]:
 
 @contextmanager
 def locked(backfill_id: int) -> Iterator[Backfill]:
-    """The backfill, with its row locked: whoever changes its status or hands out its chunks does so one at a time.
+    """Lock a backfill's row. Whoever changes its status or claims a chunk has this lock.
 
-    Unless a host asks inside a transaction of its own, each statement has a snapshot, whatever the default is: after
-    the lock was waited for, the next one must see what its holder committed.
+    The transaction is READ COMMITTED, unless a host asks inside one of its own: after waiting for the lock, the next
+    statement must see what its holder committed.
     """
     connection = connections[history.database()]
     with transaction.atomic(using=connection.alias):
@@ -190,13 +190,13 @@ def locked(backfill_id: int) -> Iterator[Backfill]:
 
 
 def database_time() -> datetime:
-    """The server's clock, by which all leases are kept."""
+    """Read the server's clock, which all leases go by."""
     ((now,),) = history.rows(history.Sql("SELECT clock_timestamp()"))
     return now  # type: ignore[no-any-return]
 
 
 def current() -> Backfill | None:
-    """The open backfill whose turn it is: the oldest."""
+    """The backfill whose turn it is: the oldest that is open."""
     oldest: Backfill | None = backfills().filter(status__in=sorted(states.OPEN)).order_by("id").first()
     return oldest
 
@@ -208,10 +208,10 @@ def active(backfill: Backfill) -> QuerySet[Chunk]:
 
 
 def claimable(backfill: Backfill) -> QuerySet[Chunk]:
-    """Chunks of the present phase that a worker may take now: pending ones, unless their retry is not due yet, and
-    those whose lease has expired. While the backfill is being cancelled, only open ones of these."""
+    """Chunks of the present phase that a worker may take now: those that wait, and those whose lease has expired. While
+    the backfill is being cancelled, only open ones count."""
     free = Q(status=ChunkStatus.PENDING) & (Q(retry_at=None) | Q(retry_at__lte=Now()))
-    left = Q(status=ChunkStatus.RUNNING, lease_until__lte=Now())
+    expired = Q(status=ChunkStatus.RUNNING, lease_until__lte=Now())
     open_only = {"is_open": True} if backfill.status == BackfillStatus.CANCELLING else {}
-    unleased: QuerySet[Chunk] = chunks(backfill).filter(free | left, kind=KIND.get(backfill.status, ""), **open_only)
+    unleased: QuerySet[Chunk] = chunks(backfill).filter(free | expired, kind=KIND.get(backfill.status, ""), **open_only)
     return unleased

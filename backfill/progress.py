@@ -1,4 +1,4 @@
-"""How far a backfill is, how fast it goes, and why it waits: as values, for command, admin and machines."""
+"""How far a backfill is, how fast it goes, and why it waits, as values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import conf
 
 MOST_LISTED: Final = 20
-"""Chunks that failed that are listed."""
+"""Chunks of a sort that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +26,25 @@ class Phase:
     rows: int = 0
     drift: int = 0
     seconds: float = 0.0
-    """Time that its transactions took, of all workers together."""
+    """That its transactions took, of all workers together."""
     chunks: dict[str, int] | None = None
     """How many chunks have each status."""
 
     @property
     def percent(self) -> float:
-        """Never more than 100, and 100 only at the end."""
+        """100 only at the end."""
         return 1_000 * self.done // self.planned / 10 if self.planned else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A backfill at one moment. Times in seconds; None where nobody can know yet."""
+    """A backfill at one moment. A figure is None if nobody can know it yet."""
 
     backfill: Backfill
     fill: Phase
     verify: Phase
     reasons: list[str]
-    """Why it waits, or does less than it was asked to."""
+    """Why it waits."""
     active: list[Chunk]
     """Chunks that a worker has."""
     retrying: list[Chunk]
@@ -56,12 +56,12 @@ class Progress:
 
     @property
     def phase(self) -> Phase:
-        """The one that it is in."""
+        """The phase that it is in."""
         return self.verify if self.backfill.status == BackfillStatus.VERIFYING else self.fill
 
     @property
     def waits(self) -> bool:
-        """Nobody works on it, for a reason: what was measured before says nothing."""
+        """Whether nobody works on it, for a reason."""
         return bool(self.reasons or self.retrying) and not self.active
 
     def as_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Progress:
         return {
             "id": backfill.pk,
             **{name: getattr(backfill, name) for name in copied},
-            **{name: _iso(getattr(backfill, name)) for name in moments},
+            **{name: (at := getattr(backfill, name)) and at.isoformat() for name in moments},
             "fill": {**asdict(self.fill), "percent": self.fill.percent},
             "verify": {**asdict(self.verify), "percent": self.verify.percent},
             "runs_per_s": self.runs_per_s,
@@ -82,7 +82,7 @@ class Progress:
 
 
 def of(backfill: Backfill) -> Progress:
-    """Read it all."""
+    """Read the progress of a backfill."""
     now = models.database_time()
     retrying = models.chunks(backfill).filter(status=ChunkStatus.PENDING).exclude(error="")
     failed = models.chunks(backfill).filter(status=ChunkStatus.FAILED)
@@ -103,7 +103,7 @@ def of(backfill: Backfill) -> Progress:
 
 
 def phase(backfill: Backfill, kind: str) -> Phase:
-    """How far one kind of its chunks is."""
+    """Sum up its chunks of one kind."""
     sums = {name: Sum(name) for name in ("passed", "planned", "rows", "drift", "seconds")}
     of_kind = models.chunks(backfill).filter(kind=kind).values("status").order_by("status")
     by_status = list(of_kind.annotate(count=Count("id"), **sums))
@@ -119,10 +119,10 @@ def _reasons(backfill: Backfill, now: datetime) -> list[str]:
     if current is not None and current.pk != backfill.pk:
         return [f"waits for backfill {current.pk}, which is {current.status}"]
     settings = conf.settings()
-    looked_s = (now - (backfill.ticked_at or backfill.created_at)).total_seconds()
-    if looked_s > 5 * settings.tick_period_s:
+    silent_s = (now - (backfill.ticked_at or backfill.created_at)).total_seconds()
+    if silent_s > 5 * settings.tick_period_s:
         is_there = f"is celery beat running, and a worker on the queue {settings.queue}?"
-        return [f"no tick looked after it for {looked_s:.0f} s: {is_there}"]
+        return [f"no tick looked after it for {silent_s:.0f} s: {is_there}"]
     if backfill.waiting:
         return [backfill.waiting]
     if _lacks_worker(backfill, now):
@@ -131,7 +131,7 @@ def _reasons(backfill: Backfill, now: datetime) -> list[str]:
 
 
 def _lacks_worker(backfill: Backfill, now: datetime) -> bool:
-    """Ticks ask for workers, there is something to do for them, and nobody came for a while."""
+    """Whether there is something to do, and no worker came for a while."""
     settings = conf.settings()
     until = models.chunks(backfill).aggregate(last=Max("lease_until"))["last"]
     seen_at = until - timedelta(seconds=settings.backfill_lease_s) if until else backfill.created_at
@@ -140,7 +140,3 @@ def _lacks_worker(backfill: Backfill, now: datetime) -> bool:
     if backfill.status == BackfillStatus.ENQUEUED:
         return True
     return models.claimable(backfill).exists() and not models.active(backfill).exists()
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

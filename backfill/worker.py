@@ -1,8 +1,7 @@
-"""What a worker does for one message: take a chunk, fill it or verify it a batch at a time, take another.
+"""What a worker does for one message: claim a chunk, fill or verify it batch by batch, claim another.
 
-It stops when its time is over, when the backfill is paused or cancelled, when live traffic needs the machine, and when
-there is nothing to take. Whatever ends it, and wherever, nothing is lost: what is committed is stored in the chunk, and
-the rest is claimed again.
+It stops when its time is over, when the backfill is paused or cancelled, when it should wait, and when nothing is left.
+A kill loses nothing: what is committed is stored in the chunk, and somebody claims the rest again.
 """
 
 from __future__ import annotations
@@ -31,27 +30,27 @@ TARGET_S: Final = 0.5
 """Seconds that a transaction should take."""
 
 STATEMENT_TIMEOUT_S: Final = 4.0
-"""Seconds after which a statement gives up; it waits for a lock for a quarter of that."""
+"""Seconds after which a statement gives up. For a lock it waits a quarter of that."""
 
 GROWTH: Final = 2.0
-"""Most that a batch grows by from one transaction to the next: a cheap one says little about the next."""
+"""A batch grows by no more than this: one that was cheap says little about the next."""
 
 SHRINK: Final = 10
-"""Part of a batch that is tried after one that was refused or took too long."""
+"""What a batch is divided by after it was refused, or took too long."""
 
 MOST_COMPARED: Final = 2_000_000
-"""Runs that one statement compares; a workspace with more is compared in parts, by its workflows."""
+"""Runs that one statement compares. A larger workspace is compared in parts, by its workflows."""
 
 
 class Drifts(RecentWorkflowsError):
-    """A range has drift. Its runs are in the change log; it is compared again."""
+    """A range has drift. Its runs are in the change log now, and it is compared again."""
 
 
 def work(backfill_id: int) -> bool:
-    """Work on a backfill for ``SLICE_S`` seconds; True if that was too short, and there is more to do.
+    """Work on a backfill for ``SLICE_S`` seconds; True if there is more to do.
 
-    However short or late it is, a message that gets a chunk brings it a batch further unless live traffic needs the
-    machine, and only such a message asks for another: they do not multiply, however often each is delivered.
+    A message that gets a chunk always brings it a batch further, unless it should wait. Only such a message is followed
+    by another. So messages do not multiply, however often each is delivered.
     """
     until_s = time.monotonic() + SLICE_S
     backfill = models.backfills().filter(pk=backfill_id).first()
@@ -68,19 +67,19 @@ def work(backfill_id: int) -> bool:
 
 
 def _attempt(lease: Lease, until_s: float) -> bool:
-    """One claim of a chunk, until it is done, has failed, or is given back; True if another may be claimed."""
+    """Work on a chunk until it is done, fails, or is given back; True if another may be claimed."""
     try:
-        return _Attempt(lease, until_s).carried_out()
+        return _Attempt(lease, until_s).run()
     except LeaseLost as error:
         log.warning("backfill=%d %s", lease.backfill.pk, error)
         return False
     except (*DB_ERRORS, Drifts) as error:
-        _failed(lease, error)
+        _store_failure(lease, error)
         return True
 
 
-def _failed(lease: Lease, error: Exception) -> None:
-    """Store how an attempt ended. If the database does not answer, the lease expires."""
+def _store_failure(lease: Lease, error: Exception) -> None:
+    """Store that an attempt failed. If the database does not answer, the lease expires."""
     if isinstance(error, DB_ERRORS):
         connections[history.database()].close_if_unusable_or_obsolete()
     try:
@@ -90,21 +89,21 @@ def _failed(lease: Lease, error: Exception) -> None:
 
 
 def _is_about_runs(error: Exception) -> bool:
-    """The runs themselves are to blame, so that a part of them may go through. One of them may take too long."""
+    """Whether the runs themselves are to blame, so that some of them may go through."""
     return history.sqlstate(error) == history.STATEMENT_TIMEOUT or history.is_refusal(error)
 
 
 class _Attempt:
-    """Fills or verifies a chunk batch by batch."""
+    """One worker at one chunk."""
 
     def __init__(self, lease: Lease, until_s: float) -> None:
         self._lease = lease
         self._until_s = until_s
         self._is_over = False
-        self._left = ranges.loaded(lease.chunk.steps)
+        self._left = ranges.load(lease.chunk.steps)
         self._batch = max((step.runs for step in self._left), default=1)
 
-    def carried_out(self) -> bool:
+    def run(self) -> bool:
         step = self._fill if self._lease.chunk.kind == Kind.FILL else self._verify
         while self._left:
             waiting = self._reason_to_stop()
@@ -117,14 +116,14 @@ class _Attempt:
         return True
 
     def _reason_to_stop(self) -> str | None:
-        """Why no other batch may begin; empty if it is for no reason of live traffic."""
+        """Why no other batch may begin; empty if it is over or stopped, None if one may begin."""
         status = models.backfills().values_list("status", flat=True).get(pk=self._lease.backfill.pk)
         if status not in states.WORKING or self._is_over:
             return ""
         return "; ".join(throttle.reasons_to_wait()) or None
 
     def _fill(self) -> None:
-        batch, *left = self._left  # what is refused where not even a smaller part of it can be read
+        batch, *left = self._left  # this is refused if it cannot even be cut
         started_s = time.monotonic()
 
         def before_commit(written: int) -> None:
@@ -142,10 +141,10 @@ class _Attempt:
         log.debug("chunk=%d: runs=%d rows=%d seconds=%.3f", self._lease.chunk.pk, batch.runs, written, took_s)
         self._left = left
         self._lease.chunk.failures = 0
-        self._batch = adapted(batch.runs, took_s)
+        self._batch = adapt(batch.runs, took_s)
 
     def _narrow_down(self, batch: Step, left: list[Step], error: DatabaseError) -> None:
-        """Try a tenth of what was refused, or took too long; or go past it, if it is a single run."""
+        """Try a tenth of a batch that was refused or took too long. Go past a single run."""
         if self._batch > 1 and batch.runs > 1:
             self._batch = max(min(batch.runs, self._batch) // SHRINK, 1)
             log.warning(
@@ -172,20 +171,19 @@ class _Attempt:
 
 
 def _drift(batch: Step) -> Iterator[history.Difference]:
-    """Differences of a range of whole workspaces that nothing which waits explains."""
+    """Compare a range of whole workspaces."""
     pieces = ceil(batch.runs / MOST_COMPARED) or 1
     for piece in range(pieces):
         differences = history.compare(batch.range, part=(piece, pieces))
         yield from (difference for difference in differences if difference.state == history.DRIFT)
 
 
-def adapted(runs: int, took_s: float) -> int:
-    """Runs of the next batch, after one with ``runs``."""
+def adapt(runs: int, took_s: float) -> int:
+    """Return the size of the next batch."""
     return max(round(runs * min(TARGET_S / max(took_s, 1e-6), GROWTH)), 1)
 
 
 def _limits() -> dict[str, str]:
-    """Limits of a transaction that fills: what waits for its rows waits no longer than that."""
-    # A worker that stands still must not keep its rows, nor its chunk: the server ends its session.
+    """Limits of a transaction that fills. The server ends the session of a worker that stands still."""
     idle_s = conf.settings().backfill_lease_s / 2
     return history.limits(statement_s=STATEMENT_TIMEOUT_S, lock_s=STATEMENT_TIMEOUT_S / 4, idle_s=idle_s)

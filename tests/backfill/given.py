@@ -142,14 +142,14 @@ def expire(lease: leases.Lease) -> None:
 
 def fill_batch(lease: leases.Lease, *, steps: int = 1, before_commit: Callable[[], None] = lambda: None) -> None:
     """Fill the next steps of a chunk in one transaction, as a worker does, and no more."""
-    loaded = ranges.loaded(lease.chunk.steps)
+    loaded = ranges.load(lease.chunk.steps)
     left = loaded[steps:]
 
     def commit(written: int) -> None:
         before_commit()
         leases.commit(lease, left, written=written)
 
-    history_of_package.fill(ranges.joined(loaded[:steps]).range, before_commit=commit)
+    history_of_package.fill(ranges.join(loaded[:steps]).range, before_commit=commit)
     lease.chunk.refresh_from_db()
 
 

@@ -85,7 +85,7 @@ def test_what_was_committed_is_not_done_again(history: History) -> None:
     expire(lease)
     again = claimed(backfill)
     assert again.chunk.pk == lease.chunk.pk
-    assert sum(step.runs for step in ranges.loaded(again.chunk.steps)) == lease.chunk.planned - done
+    assert sum(step.runs for step in ranges.load(again.chunk.steps)) == lease.chunk.planned - done
     leases.release(again)
     assert_complete(history, carried_out(backfill))
 

@@ -37,12 +37,12 @@ def test_all_of_history_is_planned_once_and_in_equal_chunks(history: History) ->
     assert len(seen) == len(set(seen)) == history.runs
     for chunk in plan.chunks:
         assert [len(runs_of(step)) for step in chunk] == [step.runs for step in chunk]
-        assert len(runs_of(ranges.joined(chunk))) == sum(step.runs for step in chunk)
+        assert len(runs_of(ranges.join(chunk))) == sum(step.runs for step in chunk)
     assert plan.largest <= 1.05 * CHUNK
     assert len(plan.chunks) <= ceil(1.1 * history.runs / CHUNK)
     heavy = history.text(history.heavy)
     assert sum(heavy in {step.first for step in chunk} for chunk in plan.chunks) >= 3
-    whole = [ranges.joined(chunk) for chunk in plan.chunks]
+    whole = [ranges.join(chunk) for chunk in plan.chunks]
     assert all(a.last_run == b.after_run for a, b in pairwise(whole) if a.last == b.first), "chunks overlap"
 
 

@@ -84,10 +84,10 @@ def test_any_way_of_taking_batches_passes_every_run_once(history: History) -> No
 
 @pytest.mark.host_independent
 def test_a_batch_is_as_large_as_its_time_allows_and_growth_is_bounded() -> None:
-    assert worker.adapted(10_000, 5.0) == 1_000
-    assert worker.adapted(10_000, 0.001) == 20_000
-    assert worker.adapted(10_000, 1.0) == 5_000
-    assert worker.adapted(1, 60.0) == 1
+    assert worker.adapt(10_000, 5.0) == 1_000
+    assert worker.adapt(10_000, 0.001) == 20_000
+    assert worker.adapt(10_000, 1.0) == 5_000
+    assert worker.adapt(1, 60.0) == 1
 
 
 @pytest.mark.host_independent

@@ -78,7 +78,7 @@ def test_who_did_what_is_logged(history: History, caplog: pytest.LogCaptureFixtu
     assert [message.rstrip() for message in caplog.messages] == [
         f"backfill={backfill.pk} {said}"
         for said in (
-            "start by=ada@laptop all workspaces, 40 runs a chunk, 2 at a time",
+            "start by=ada@laptop 40 runs a chunk, 2 at a time",
             "pause by=grace",
             "resume by=hedy",
             "concurrency 7 by=joan",

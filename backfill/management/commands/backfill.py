@@ -17,16 +17,12 @@ from backfill.states import BackfillStatus
 from workflows_tasks import conf, history
 from workflows_tasks.management.actions import ActionCommand
 
-FAILED, WAITS_FOR_SOMEBODY = 1, 3
-
 EXIT_STATUS: Final[Mapping[str, int]] = {
-    BackfillStatus.FAILED: FAILED,
-    BackfillStatus.CANCELLED: FAILED,
-    BackfillStatus.PAUSED: WAITS_FOR_SOMEBODY,
+    BackfillStatus.FAILED: 1,
+    BackfillStatus.CANCELLED: 1,
+    BackfillStatus.PAUSED: 3,
 }
 """0 for every other status."""
-
-LOOKS_EVERY_S: Final = 0.1
 
 
 class Command(ActionCommand):
@@ -89,8 +85,7 @@ class Command(ActionCommand):
             sys.exit(EXIT_STATUS[backfill.status])
 
     def _wait_for(self, backfill: Backfill, *, quiet: bool) -> Backfill:
-        """Return it once it has ended or is paused. Meanwhile each change is a line, unless only a figure of the
-        reason to wait has changed."""
+        """Wait until it has ended or is paused. Print each change, but not each new figure of a reason."""
         before = ("", False)
         while backfill.is_open and backfill.status != BackfillStatus.PAUSED:
             line, why = console.in_one_line(control.status(backfill.pk))
@@ -107,16 +102,16 @@ class Command(ActionCommand):
         self._show(control.set_concurrency(backfill.pk, options["count"], actor=_actor()), **options)
 
     def _steer(self, change: Callable[..., Backfill], **options: Any) -> None:
-        """Change a backfill, and wait until its workers have stopped, for no longer than a lost one has its lease.
+        """Change a backfill, and wait until its workers have stopped, or a lost one's lease has expired.
 
-        Chunks of a cancelled backfill that are still open are looked over here, if no worker does it.
+        If no worker is there, this looks over the open chunks of a cancelled backfill.
         """
         backfill = change(control.get(options["number"]).pk, actor=_actor())
         until_s = time.monotonic() + conf.settings().backfill_lease_s
         while _is_stopping(backfill) and time.monotonic() < until_s:
             if backfill.status == BackfillStatus.CANCELLING:
                 worker.work(backfill.pk)
-            time.sleep(LOOKS_EVERY_S)
+            time.sleep(0.1)
             backfill = control.get(backfill.pk)
         self._show(backfill, **options)
 
