@@ -18,10 +18,11 @@ from tests.hosts.environment import OVERRIDES
 
 @pytest.fixture(autouse=True)
 def backfill_queue(alone: str, configure: Configure, names_used: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """Celery queue of this test's chunks. A chunk that failed is tried again at once."""
+    """Celery queue of this test's chunks. A chunk that failed is tried again at once. Changes that a test leaves in the
+    log stop no backfill, however slow the machine is: that is what test_throttle is for."""
     queue = f"{alone}-backfill"
     names_used.append(queue)
-    configure(BACKFILL_QUEUE=queue, TICK_PERIOD_S=0.2)
+    configure(BACKFILL_QUEUE=queue, TICK_PERIOD_S=0.2, BACKFILL_STOP_S=600.0)
     monkeypatch.setattr(lifecycle, "RETRY_S", 0.0)
     return queue
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from io import StringIO
 from typing import Any
 
@@ -19,15 +16,11 @@ from tests.backfill.given import (
     History,
     assert_complete,
     carried_out,
-    chunks,
     claimed,
-    expire,
-    fill_batch,
     planned,
     refused,
     started,
 )
-from tests.commands import ROOT, manage
 from tests.hosts import settings_module
 from tests.hosts.adapter import Host
 from tests.threads import beside
@@ -140,17 +133,6 @@ def test_status_of_each_ending(history: History) -> None:
     assert backfill("status")[0] == 1
 
 
-def test_cancelled_without_a_worker_it_is_looked_over_by_the_command(history: History) -> None:
-    running = planned()
-    lease = claimed(running)
-    fill_batch(lease)
-    expire(lease)
-    code, output = backfill("cancel")
-    assert (code, "cancelled" in output) == (0, True)
-    assert control.get(running.pk).status == "cancelled"
-    assert not chunks(running, is_open=True)
-
-
 def test_status_names_what_failed_and_resume_takes_it_up(history: History) -> None:
     bad = history.newest(history.light[0])
     with refused(bad):
@@ -182,18 +164,3 @@ def test_concurrency_is_changed_while_it_runs(history: History) -> None:
 def test_what_cannot_be_meant_is_refused_with_the_fix(live: Host, arguments: tuple[str, ...], says: str) -> None:
     with pytest.raises(CommandError, match=re.escape(says)):
         backfill(*arguments)
-
-
-def test_every_action_has_help_and_a_closed_pipe_is_no_traceback(history: History, node_env: dict[str, str]) -> None:
-    code, output = manage("backfill", "--help", settings=SETTINGS)
-    assert code == 0
-    actions = ("plan", "start", "status", "pause", "resume", "cancel", "concurrency")
-    assert_says(output, *(rf"\n +{action} +\w" for action in actions))
-    done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m django backfill plan --chunk-size 1 --json | head -1"],
-        cwd=ROOT, env={**os.environ, **node_env, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": SETTINGS},
-        text=True, capture_output=True, check=False, timeout=50,
-    )  # fmt: skip
-    assert done.stdout == "{\n"
-    assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr

@@ -83,6 +83,7 @@ def cancelled_after_its_worker_was_killed(backfill: Backfill, lease: Lease) -> N
     expire(lease)
     call_command("backfill", "cancel", str(backfill.pk))
     assert control.get(backfill.pk).status == "cancelled"
+    assert not chunks(backfill, is_open=True)
 
 
 def failed(backfill: Backfill, lease: Lease) -> None:

@@ -39,7 +39,7 @@ def waiting_for(seconds: float) -> None:
 
 
 def test_the_change_log(history: History, configure: Configure) -> None:
-    configure(TICK_PERIOD_S=29.0)  # a tick that is late here must not be the reason
+    configure(TICK_PERIOD_S=29.0, BACKFILL_STOP_S=4.0)  # a tick that is late here must not be the reason
     assert throttle.reasons_to_wait() == []
     history.saved(history.heavy)
     backfill = planned()
@@ -51,7 +51,7 @@ def test_the_change_log(history: History, configure: Configure) -> None:
     assert (progress.fill.done, progress.waits, progress.runs_per_s) == (0, True, None)
     assert re.match(r"live changes wait for 1[2-9]\.", progress.reasons[0])
     flush_all()
-    configure(TICK_PERIOD_S=0.2)
+    configure(TICK_PERIOD_S=0.2, BACKFILL_STOP_S=600.0)
     assert_complete(history, carried_out(backfill))
 
 
