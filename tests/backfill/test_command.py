@@ -11,23 +11,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from backfill import control, leases
-from tests.backfill.given import (
-    CHUNK,
-    History,
-    assert_complete,
-    carried_out,
-    claimed,
-    planned,
-    refused,
-    started,
-)
-from tests.hosts import settings_module
+from tests.backfill.given import CHUNK, History, assert_complete, carried_out, claimed, planned, refused, started
 from tests.hosts.adapter import Host
 from tests.threads import beside
 
 pytestmark = pytest.mark.host_independent
-
-SETTINGS = settings_module("platform")
 
 
 def backfill(*arguments: str) -> tuple[int, str]:

@@ -69,23 +69,6 @@ def test_what_is_asked_for_at_the_wrong_time_is_refused_and_says_what_is_possibl
     assert control.get(backfill.pk).status == "cancelled"
 
 
-def test_who_did_what_is_logged(history: History, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "backfill")
-    backfill = control.start(chunk_size=40, actor="ada@laptop")
-    control.pause(backfill.pk, actor="grace")
-    control.resume(backfill.pk, actor="hedy")
-    control.set_concurrency(backfill.pk, 7, actor="joan")
-    assert [message.rstrip() for message in caplog.messages] == [
-        f"backfill={backfill.pk} {said}"
-        for said in (
-            "start by=ada@laptop 40 runs a chunk, 2 at a time",
-            "pause by=grace",
-            "resume by=hedy",
-            "concurrency 7 by=joan",
-        )
-    ]
-
-
 @pytest.mark.parametrize(
     "options", [{"concurrency": 0}, {"chunk_size": 0}, {"concurrency": 10**6}, {"chunk_size": "many"}]
 )
