@@ -221,7 +221,6 @@ def _across(raw: dict[str, Any]) -> list[ConfigurationError]:
 
     rules = [
         ("flush_window_s", "flush_time_limit_s", "a flush would be killed before the next one is due"),
-        ("tick_period_s", "backfill_lease_s", "a worker's death would be noticed before it is looked for"),
     ]
     return [
         ConfigurationError(

@@ -75,7 +75,6 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E005", {"PAUSE_S": float("inf")}, "is inf", "Set PAUSE_S"),
     ("E005", {"PAUSE_S": float("nan")}, "is nan", "Set PAUSE_S"),
     ("E006", {"FLUSH_WINDOW_S": 30.0}, "killed before the next", "Raise FLUSH_TIME_LIMIT_S or lower FLUSH_WINDOW_S"),
-    ("E006", {"TICK_PERIOD_S": 30.0}, "death would be noticed", "Raise BACKFILL_LEASE_S or lower TICK_PERIOD_S"),
     ("E010", {"RUN_MODEL": "bots.Nothing"}, "'bots.Nothing' is no model", "app_label.Model"),
     ("E010", {"RUN_MODEL": "nowhere.SavedRun"}, "'nowhere.SavedRun' is no model", "INSTALLED_APPS"),
     ("E010", {"RUN_MODEL": "SavedRun"}, "'SavedRun' is no model", "app_label.Model"),
