@@ -43,7 +43,8 @@ def fail(backfill: Backfill, chunk: Chunk, error: str) -> None:
     else:
         store(chunk, status=ChunkStatus.PENDING)
         if backfill.status in states.WORKING:
-            pause(backfill, f"chunk {chunk.pk} failed {chunk.failures} times in a row; the last time: {error}")
+            times = f"{chunk.failures} failures in a row, {len(chunk.refused)} refused"
+            pause(backfill, f"chunk {chunk.pk}: {times}; the last: {error}")
 
 
 def pause(backfill: Backfill, why: str) -> None:

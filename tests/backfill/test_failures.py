@@ -63,9 +63,8 @@ def test_five_failures_of_a_chunk_in_a_row_pause_it_and_say_why(history: History
     with refusing("RAISE EXCEPTION 'refused, whatever it is';"):
         progress = carried_out(backfill)
     assert (progress.backfill.status, progress.fill.done) == ("paused", 0)
-    assert re.match(
-        r"chunk \d+ failed 6 times in a row; the last time: \w+: refused, whatever it is", progress.backfill.error
-    )
+    why = r"chunk \d+: 6 failures in a row, 5 refused; the last: \w+: refused, whatever it is"
+    assert re.match(why, progress.backfill.error)
     (chunk,) = chunks(backfill, failures__gt=1)
     assert len(chunk.refused) == 5
     control.resume(backfill.pk, actor="a test")
@@ -81,6 +80,7 @@ def test_many_refused_runs_of_a_chunk_pause_it_though_others_go_through(
         backfill = carried_out(started(chunk_size=4_000)).backfill
     (chunk,) = chunks(backfill, kind="fill")
     assert (backfill.status, len(chunk.refused)) == ("paused", 3)
+    assert " failures in a row, 3 refused; the last: " in backfill.error
     assert chunk.passed > 0
     control.resume(backfill.pk, actor="a test")
     assert_complete(history, carried_out(backfill))
@@ -94,7 +94,7 @@ def test_workers_that_die_over_a_chunk_again_and_again_pause_it(history: History
     assert leases.claim(backfill.pk) is None
     now = control.get(backfill.pk)
     assert now.status == "paused"
-    assert "failed 5 times in a row; the last time: its worker" in now.error
+    assert "5 failures in a row, 0 refused; the last: its worker" in now.error
     control.resume(backfill.pk, actor="a test")
     assert_complete(history, carried_out(backfill))
 
