@@ -1,7 +1,6 @@
 """A backfill, its chunks, and the queries for them.
 
-Rows are always in the database of the runs, and times are those of its clock. Keys of the host are text, whatever their
-type.
+Rows are in the database of the runs, times are those of its clock, and keys of the host are text.
 """
 
 from __future__ import annotations
