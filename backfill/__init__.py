@@ -2,7 +2,7 @@
 
 ::
 
-    control     what can be asked: plan, start, pause, resume, cancel, retry, concurrency, verify, status
+    control     plan, start, pause, resume, cancel, set the concurrency, status
     planner     counts runs per workspace, packs them into chunks, stores those once
     tasks       tick: asks for workers · work: claims and works          ─┐
     leases      who works on which chunk                                  │
@@ -12,6 +12,6 @@
     progress    how far it is, and when it will be done · console: that as text
     coverage    whether a workspace's history is in, and where a chunk explains a difference
     ranges      steps: positions in the order of (workspace, run)
-    models      Backfill, Chunk, Event · states: every change of status, and why
-    log         every event and every log line
+    models      Backfill, Chunk · states: every change of status, and why
+    log         a line for everything that happens to a backfill
 """

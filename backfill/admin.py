@@ -1,110 +1,67 @@
-"""Backfills in Django's admin: a list, the progress of each, and everything that can be asked of one.
+"""Backfills in Django's admin: a list, the progress of each, and actions that steer them.
 
-Nothing is edited by hand: what is asked for goes through ``control``, which notes who asked and refuses what cannot be.
+Nothing is edited by hand. ``control`` does what is asked for, logs who asked, and refuses what is not possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import Any, ClassVar, Final, NamedTuple
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import redirect, render
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 
-from backfill import control, models, progress, states
+from backfill import console, control, models, states
 from backfill.models import Backfill
-from backfill.states import BackfillStatus, Kind
-from workflows_tasks import conf, history
+from workflows_tasks import history
 from workflows_tasks.admin_base import ReadOnlyAdmin
 from workflows_tasks.errors import RecentWorkflowsError
 
-EVENTS_SHOWN: Final = 50
 
-TEMPLATES: Final = "admin/backfill/backfill"
-
-
-class Control(NamedTuple):
-    """Something that can be asked of a backfill."""
-
-    change: Callable[..., Backfill]
-    possible_in: frozenset[str]
-    """Statuses in which it can be asked."""
-    means: str
-
-
-_S = BackfillStatus
-_BUSY: Final = frozenset({_S.ENQUEUED, _S.PLANNING, *states.WORKING})
-
-CONTROLS: Final[Mapping[str, Control]] = {
-    "pause": Control(control.pause, _BUSY, "Workers stop after the transaction they are in."),
-    "resume": Control(control.resume, frozenset({_S.PAUSED}), "It goes on where it was; nothing is done again."),
-    "retry": Control(
-        control.retry, frozenset({*states.OPEN, _S.FAILED}) - {_S.CANCELLING}, "What failed is taken up once more."
-    ),
-    "cancel": Control(
-        control.cancel, _BUSY | {_S.PAUSING, _S.PAUSED}, "For good. What was filled stays, for it is true."
-    ),
-}
-
-
-def possible(shown: progress.Progress) -> dict[str, Control]:
-    """What can be asked of a backfill now."""
-    names = {name for name, asked in CONTROLS.items() if shown.backfill.status in asked.possible_in}
-    if not shown.failures:
-        names.discard("retry")
-    return {name: asked for name, asked in CONTROLS.items() if name in names}
-
-
-class StartForm(forms.Form):
-    """A new backfill; what is left empty is as the settings say."""
+class StartForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A new backfill."""
 
     workspaces = forms.CharField(
         required=False, help_text="A-B, or A..B where keys have dashes: the first and the last. Empty: all."
     )
-    since = forms.DateTimeField(required=False, help_text="Only runs used then or later. Empty: all of history.")
-    chunk_size = forms.IntegerField(required=False, help_text="Runs of a chunk.")
-    concurrency = forms.IntegerField(required=False, help_text="Chunks at the same time.")
+    chunk_size = forms.IntegerField(initial=control.CHUNK_SIZE, help_text="Runs of a chunk.")
+    concurrency = forms.IntegerField(initial=control.CONCURRENCY, help_text="Chunks at the same time.")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        settings = conf.settings()
-        self.fields["chunk_size"].widget.attrs["placeholder"] = settings.backfill_chunk
-        self.fields["concurrency"].widget.attrs["placeholder"] = settings.backfill_concurrency
+    class Meta:
+        model = Backfill
+        fields = ("chunk_size", "concurrency")
 
-    def start(self, actor: str) -> Backfill | None:
-        """The new backfill; None if something in the form cannot be meant, which it then says."""
-        asked = dict(self.cleaned_data)
+    def clean(self) -> dict[str, Any]:
+        asked = self.cleaned_data
         try:
-            return control.start(history.parse_range(asked.pop("workspaces") or None), **asked, actor=actor)
+            workspaces = history.parse_range(asked.get("workspaces") or None)
+            if not self.errors:
+                control.check_start(asked["chunk_size"], asked["concurrency"])
         except RecentWorkflowsError as error:
-            self.add_error(None, str(error))
-            return None
+            raise ValidationError(str(error)) from error
+        return {**asked, "workspaces": workspaces}
 
 
 @admin.register(Backfill)
 class BackfillAdmin(ReadOnlyAdmin):
-    """Who may view backfills sees them, who may change them controls them, who may add them starts them."""
+    """Who may view backfills sees them, who may change them steers them, who may add them starts them."""
 
-    list_display = ("__str__", "which", "share", "actor", "created_at", "finished_at")
+    list_display = ("state", "actor", "created_at", "finished_at")
     list_filter = ("status",)
-    list_per_page = 25
+    list_per_page = 10
     show_facets = admin.ShowFacets.NEVER
     ordering = ("-id",)
-    actions = None
-
-    class Media:
-        css: ClassVar = {"all": ("backfill/admin.css",)}
+    actions = ("pause", "resume", "cancel")
 
     def has_view_permission(self, request: HttpRequest, obj: Backfill | None = None) -> bool:
-        return super().has_view_permission(request, obj) or self.has_control_permission(request)
+        return super().has_view_permission(request, obj) or self.has_steer_permission(request)
 
-    def has_control_permission(self, request: HttpRequest) -> bool:
+    def has_steer_permission(self, request: HttpRequest) -> bool:
         return self.may_change(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -114,95 +71,55 @@ class BackfillAdmin(ReadOnlyAdmin):
         every: QuerySet[Backfill] = models.backfills().order_by(*self.ordering)
         return every
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view
-        return [
-            path("<int:pk>/progress/", view(self.progress_view), name="backfill_backfill_progress"),
-            path("<int:pk>/control/", view(self.control_view), name="backfill_backfill_control"),
-            *super().get_urls(),
-        ]
+    def get_form(self, request: HttpRequest, obj: Backfill | None = None, *args: Any, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, *args, **kwargs) if obj else StartForm
 
-    @admin.display(description="Workspaces")
-    def which(self, backfill: Backfill) -> str:
-        if backfill.first_workspace is None and backfill.last_workspace is None:
-            return "all"
-        return f"{backfill.first_workspace or ''} to {backfill.last_workspace or ''}"
+    def get_fields(self, request: HttpRequest, obj: Backfill | None = None) -> Any:
+        return ("progress",) if obj else ("workspaces", "chunk_size", "concurrency")
 
-    @admin.display(description="Done")
-    def share(self, backfill: Backfill) -> str:
-        if backfill.status == BackfillStatus.SUCCEEDED:
-            return "100.0 %"
-        kind = models.KIND.get(backfill.status, Kind.FILL)
-        return f"{progress.phase(backfill, kind).percent:.1f} %"
+    def get_readonly_fields(self, request: HttpRequest, obj: Backfill | None = None) -> Any:
+        return ("progress",) if obj else ()
 
-    def _ask(self, request: HttpRequest, pk: int, name: str, change: Callable[..., Backfill], *args: Any) -> None:
-        """Ask something of a backfill, and say what came of it."""
+    def save_model(self, request: HttpRequest, obj: Backfill, form: Any, change: Any) -> None:
+        obj.pk = control.start(**form.cleaned_data, actor=request.user.get_username()).pk
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        response: HttpResponse = super().change_view(request, object_id, *args, **kwargs)
+        if (
+            response.status_code == HTTPStatus.OK
+            and models.backfills().filter(pk=object_id, status__in=states.OPEN).exists()
+        ):
+            response["Refresh"] = "2"  # seconds
+        return response
+
+    @admin.display(description="Backfill")
+    def state(self, backfill: Backfill) -> str:
+        return "".join(console.in_one_line(control.status(backfill.pk)))
+
+    @admin.display(description="Progress")
+    def progress(self, backfill: Backfill) -> str:
+        """As ``manage.py backfill status`` prints it."""
+        lines = console.of_progress(control.status(backfill.pk))
+        return format_html('<pre class="backfill" tabindex="0">{}</pre>', "\n".join(lines))
+
+    @admin.action(description="Pause: workers stop after the transaction they are in", permissions=["steer"])
+    def pause(self, request: HttpRequest, chosen: QuerySet[Backfill]) -> None:
+        _steer(request, chosen, control.pause)
+
+    @admin.action(description="Resume: go on, and try again what was refused", permissions=["steer"])
+    def resume(self, request: HttpRequest, chosen: QuerySet[Backfill]) -> None:
+        _steer(request, chosen, control.resume)
+
+    @admin.action(description="Cancel for good: what was filled stays", permissions=["steer"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Backfill]) -> None:
+        _steer(request, chosen, control.cancel)
+
+
+def _steer(request: HttpRequest, chosen: QuerySet[Backfill], change: Callable[..., Backfill]) -> None:
+    for backfill in chosen:
         try:
-            backfill = change(pk, *args, actor=request.user.get_username())
+            now = change(backfill.pk, actor=request.user.get_username())
         except RecentWorkflowsError as error:
             messages.error(request, str(error))
         else:
-            messages.success(request, f"Backfill {pk}: {name}. It is {backfill.status} now.")
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """One backfill, live."""
-        shown = self._shown(request, int(object_id) if object_id.isdecimal() else 0)
-        context = {**_context(shown), **self._page(request, str(shown.backfill))}
-        if self.has_control_permission(request):
-            context |= {"controls": possible(shown), "most_concurrent": control.MOST_CONCURRENT}
-        return render(request, f"{TEMPLATES}/backfill.html", context)
-
-    def progress_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The part of the page that is asked for every second."""
-        response = render(request, f"{TEMPLATES}/progress.html", _context(self._shown(request, pk)))
-        response["Cache-Control"] = "no-store"
-        return response
-
-    def control_view(self, request: HttpRequest, pk: int) -> HttpResponseRedirect:
-        """Do what was asked for, and back to the page."""
-        if request.method != "POST" or not self.has_control_permission(request):
-            raise PermissionDenied
-        asked, concurrency = request.POST.get("ask", ""), request.POST.get("concurrency", "")
-        if asked in CONTROLS:
-            self._ask(request, pk, asked, CONTROLS[asked].change)
-        elif concurrency.isdecimal():
-            self._ask(request, pk, f"{concurrency} at a time", control.set_concurrency, int(concurrency))
-        else:
-            messages.error(request, f"{concurrency!r} is no number of chunks.")
-        return redirect(self._address("change", pk))
-
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """A form that starts a backfill."""
-        if not self.has_add_permission(request):
-            raise PermissionDenied
-        form = StartForm(request.POST if request.method == "POST" else None)
-        if form.is_valid() and (backfill := form.start(request.user.get_username())):
-            messages.success(request, f"Backfill {backfill.pk} is enqueued: a worker plans and fills it.")
-            return redirect(self._address("change", backfill.pk))
-        return render(request, f"{TEMPLATES}/start.html", {"form": form, **self._page(request, "Start a backfill")})
-
-    def _shown(self, request: HttpRequest, pk: int) -> progress.Progress:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        try:
-            return control.status(pk)
-        except control.NoSuchBackfill as error:
-            raise Http404(str(error)) from error
-
-    def _page(self, request: HttpRequest, title: str) -> dict[str, Any]:
-        return {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "media": self.media}
-
-    def _address(self, page: str, pk: int) -> str:
-        return reverse(f"{self.admin_site.name}:backfill_backfill_{page}", args=[pk])
-
-
-def _context(shown: progress.Progress) -> dict[str, Any]:
-    """What the live part shows; times rounded to seconds, as people read them."""
-    events = shown.backfill.events.order_by("-id")[:EVENTS_SHOWN]
-    left = None if shown.eta_s is None else timedelta(seconds=round(shown.eta_s))
-    is_working = shown.backfill.status in states.WORKING
-    return {"shown": shown, "backfill": shown.backfill, "left": left, "events": events, "working": is_working}
+            messages.success(request, f"Backfill {backfill.pk} is {now.status} now.")

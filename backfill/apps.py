@@ -1,4 +1,4 @@
-"""Start-up: checks and tasks are registered, and comparisons learn where chunks are open."""
+"""Start-up: register checks and tasks, and tell comparisons where chunks are open."""
 
 from __future__ import annotations
 
@@ -15,5 +15,4 @@ class BackfillConfig(AppConfig):
         from backfill.coverage import open_sql
         from workflows_tasks import history
 
-        checks.register()
         history.open_chunks(open_sql)

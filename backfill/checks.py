@@ -1,4 +1,4 @@
-"""System checks of the backfill; those of its settings are ``workflows_tasks.checks``."""
+"""The system check of the backfill; those of its settings are ``workflows_tasks.checks``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from typing import Any
 
 from django.core import checks
 from django.db import router
-from django.utils.module_loading import import_string
 
-from workflows_tasks import conf, history
+from workflows_tasks import history
 from workflows_tasks.errors import ConfigurationError
 
 
-def register() -> None:
-    """Register every check of this package."""
-    checks.register(check_database)
-    checks.register(check_throttle)
-
-
+@checks.register
 def check_database(**_: Any) -> list[checks.CheckMessage]:
     """A chunk's position is committed with the rows that it stands for."""
     from backfill.models import Chunk
@@ -35,25 +29,5 @@ def check_database(**_: Any) -> list[checks.CheckMessage]:
             "could not be committed together.",
             hint="Route the app backfill to the database of the runs.",
             id="backfill.E001",
-        )
-    ]
-
-
-def check_throttle(**_: Any) -> list[checks.CheckMessage]:
-    """``BACKFILL_THROTTLE`` is a callable, if it is given."""
-    try:
-        path = conf.settings().backfill_throttle
-        if not path or callable(import_string(path)):
-            return []
-        what = "is no callable"
-    except ConfigurationError:
-        return []
-    except ImportError as error:
-        what = f"cannot be imported ({error})"
-    return [
-        checks.Error(
-            f"{conf.NAME}['BACKFILL_THROTTLE'] {what}; a backfill would never grow.",
-            hint="Give the dotted path of a callable () -> str | None.",
-            id="backfill.E002",
         )
     ]

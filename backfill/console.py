@@ -1,37 +1,25 @@
-"""Plans and progress as lines of text, for an operator's terminal."""
+"""Plans and progress as lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from backfill import ranges, states
+from backfill import states
 from backfill.planner import Plan
-from backfill.progress import Phase, Progress
+from backfill.progress import MOST_LISTED, Phase, Progress
 from backfill.states import BackfillStatus
 
 BAR: Final = 30
-SHOWN: Final = 20
-
-PLAN_COLUMNS: Final = ("chunk", "first workspace", "past run", "last workspace", "up to run", "runs")
 
 
 def of_plan(plan: Plan) -> Iterator[str]:
-    """What ``backfill plan`` prints first."""
+    """What ``backfill plan`` prints."""
     runs, workspaces = _counted(plan.runs, "run"), _counted(plan.workspaces, "workspace")
     yield f"{runs} of {workspaces}, counted at {plan.counted_at:%Y-%m-%d %H:%M:%S}"
     chunks, ranges_ = _counted(len(plan.chunks), "chunk"), _counted(len(plan.ranges), "range")
-    yield (
-        f"{chunks} of at most {plan.chunk_size:,} runs (the largest has {plan.largest:,}), "
-        f"{plan.concurrency} at a time; verified in {ranges_}"
-    )
-
-
-def plan_rows(plan: Plan) -> list[tuple[Any, ...]]:
-    """Its chunks, under ``PLAN_COLUMNS``."""
-    whole = enumerate(map(ranges.joined, plan.chunks), start=1)
-    return [(n, step.first, step.after_run, step.last, step.last_run, f"{step.runs:,}") for n, step in whole]
+    yield f"{chunks} of about {plan.chunk_size:,} runs (the largest has {plan.largest:,}); verified in {ranges_}"
 
 
 def of_progress(progress: Progress) -> Iterator[str]:
@@ -49,44 +37,39 @@ def of_progress(progress: Progress) -> Iterator[str]:
     if progress.verify.drift:
         yield f"  drift found by verifying, repaired and compared again: {progress.verify.drift:,}"
     yield from (f"  {'waiting' if progress.waits else 'note'}: {reason}" for reason in progress.reasons)
-    for active in progress.active[:SHOWN]:
-        share = 100 * active.done / max(active.planned, 1)
-        yield f"  chunk {active.chunk} ({active.extent}): {share:.0f} % of {active.planned:,}, {active.worker}"
-    if len(progress.active) > SHOWN:
-        yield f"  … and {len(progress.active) - SHOWN:,} more chunks are worked on; --json has all"
-    for failure in progress.retrying:
-        yield f"  to be tried again: chunk {failure.chunk} ({failure.extent}): {failure.error}"
-    for failure in progress.failures:
-        runs = f"; run {', '.join(failure.runs)}" if failure.runs else ""
-        yield f"  failed: chunk {failure.chunk} ({failure.extent}{runs}): {failure.error}"
+    for chunk in progress.active[:MOST_LISTED]:
+        share = 100 * chunk.passed / max(chunk.planned, 1)
+        yield f"  chunk {chunk.pk} ({chunk.extent}): {share:.0f} % of {chunk.planned:,}, {chunk.worker}"
+    if len(progress.active) > MOST_LISTED:
+        yield f"  … and {len(progress.active) - MOST_LISTED:,} more chunks are worked on; --json has all"
+    for chunk in progress.retrying:
+        yield f"  to be tried again: chunk {chunk.pk} ({chunk.extent}): {chunk.error}"
+    for chunk in progress.failures:
+        runs = f"; run {', '.join(chunk.refused_runs)}" if chunk.refused else ""
+        yield f"  failed: chunk {chunk.pk} ({chunk.extent}{runs}): {chunk.error}"
     if backfill.error:
         yield f"  {backfill.status}: {backfill.error}"
 
 
 def in_one_line(progress: Progress) -> tuple[str, str]:
-    """How it is, in whole percents, and why it waits: what ``--wait`` prints when it changes."""
-    backfill, filled, verified = progress.backfill, int(progress.fill.percent), int(progress.verify.percent)
+    """Return how it is, in whole percents, and why it waits."""
+    backfill, fill, verify = progress.backfill, int(progress.fill.percent), int(progress.verify.percent)
     why = f"; waiting: {'; '.join(progress.reasons)}" if progress.waits and progress.reasons else ""
-    return f"backfill {backfill.pk}: {backfill.status}, {filled} % filled, {verified} % verified", why
+    return f"backfill {backfill.pk}: {backfill.status}, {fill} % filled, {verify} % verified", why
 
 
 def _pace(progress: Progress) -> str:
-    """How fast it goes, where it does, and what was written."""
-    backfill, written = progress.backfill, f"{progress.fill.rows:,} rows written"
-    if backfill.status in states.WORKING:
-        at_a_time = f"{backfill.current_concurrency} of {backfill.concurrency} at a time"
-        return ", ".join([*_speed(progress), at_a_time, written])
+    backfill, rows = progress.backfill, f"{progress.fill.rows:,} rows written"
     if backfill.finished_at:
-        return f"{written} in {duration((backfill.finished_at - backfill.created_at).total_seconds())}"
-    return written
-
-
-def _speed(progress: Progress) -> list[str]:
+        return f"{rows} in {duration((backfill.finished_at - backfill.created_at).total_seconds())}"
+    if backfill.status not in states.WORKING:
+        return rows
+    rows = f"{len(progress.active)} of {backfill.concurrency} chunks at a time, {rows}"
     if progress.waits:
-        return []
+        return rows
     if progress.runs_per_s is None or progress.eta_s is None:
-        return ["measuring"]
-    return [f"{progress.runs_per_s:,.0f} runs/s, {duration(progress.eta_s)} left"]
+        return f"measuring, {rows}"
+    return f"{progress.runs_per_s:,.0f} runs/s, {duration(progress.eta_s)} left, {rows}"
 
 
 def _phase(name: str, phase: Phase) -> str:

@@ -1,95 +1,95 @@
-"""What can be asked of a backfill. Every way to ask goes through here: command, admin, migration, Python, beat.
+"""Start, steer and watch backfills. Command, admin, migrations, Python and beat all go through here.
 
-Who asks is noted (``actor``). Each function does its part under the backfill's lock and returns it as it then is; or it
-raises ``NoSuchBackfill``, ``TransitionRefused`` or ``InvalidArgument``, and nothing was changed.
+Each function returns the backfill as it is afterwards. Or it changes nothing, and raises ``NoSuchBackfill``,
+``TransitionRefused`` or ``InvalidArgument``. ``actor`` is who asks, for the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-from django.utils import timezone
-
-from backfill import lifecycle, log, models, planner, progress, states, throttle
-from backfill.models import Backfill, saved
+from backfill import lifecycle, models, planner, progress, states, throttle
+from backfill.log import record
+from backfill.models import Backfill, store
 from backfill.states import BackfillStatus, ChunkStatus, Kind, TransitionRefused
 from workflows_tasks import conf
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.history import EVERYWHERE, Range
 
-MOST_CONCURRENT: Final = 1_000
+CHUNK_SIZE: Final = 200_000
+CONCURRENCY: Final = 2
+"""Of a backfill, unless it is told otherwise."""
 
-SAMPLES: Final = 60
-"""Ticks whose progress is kept: what the rate is measured over."""
+MOST_RUNS: Final = 100_000_000
+MOST_CONCURRENT: Final = 1_000
 
 
 class NoSuchBackfill(InvalidArgument):
-    """There is no backfill of that number, or none at all."""
+    """There is no backfill with that number, or none at all."""
 
 
-def plan(
-    workspaces: Range = EVERYWHERE,
-    *,
-    since: datetime | None = None,
-    chunk_size: int | None = None,
-    concurrency: int | None = None,
-) -> planner.Plan:
-    """What a backfill would do, with arguments as for ``start``. Writes nothing; reads all runs that history counts."""
-    chunk_size, concurrency = _checked(since, chunk_size, concurrency)
-    return planner.plan(workspaces, since=since, chunk_size=chunk_size, concurrency=concurrency)
+def plan(workspaces: Range = EVERYWHERE, *, chunk_size: int = CHUNK_SIZE) -> planner.Plan:
+    """Count all runs and return what ``start`` would do. Writes nothing."""
+    _check_number("chunk size", chunk_size, most=MOST_RUNS)
+    return planner.plan(workspaces, chunk_size=chunk_size)
 
 
 def start(
     workspaces: Range = EVERYWHERE,
     *,
-    since: datetime | None = None,
-    chunk_size: int | None = None,
-    concurrency: int | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    concurrency: int = CONCURRENCY,
     actor: str,
 ) -> Backfill:
-    """Enqueue a backfill: a worker plans it. It waits for those that were started before it and are open.
+    """Enqueue a backfill; a worker plans it. Backfills that were started earlier come first.
 
-    Refused while writes are not captured: what was written between its plan and the triggers would be nobody's.
+    Refused while writes are not captured: nobody would find what was written between the plan and the triggers.
 
     Args:
-        workspaces: only these; all by default. Whole ones.
-        since: only runs used at that moment or later.
-        chunk_size: runs of a chunk; ``BACKFILL_CHUNK`` by default.
-        concurrency: chunks at the same time; ``BACKFILL_CONCURRENCY`` by default.
+        workspaces: only these; all by default.
+        chunk_size: runs of a chunk.
+        concurrency: chunks at the same time.
     """
-    chunk_size, concurrency = _checked(since, chunk_size, concurrency)
-    if problem := planner.not_captured():
-        raise InvalidArgument(problem)
+    check_start(chunk_size, concurrency)
     backfill = models.backfills().create(
-        actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last, since=since,
-        chunk_size=chunk_size, concurrency=concurrency, current_concurrency=concurrency,
+        actor=actor, first_workspace=workspaces.first, last_workspace=workspaces.last,
+        chunk_size=chunk_size, concurrency=concurrency,
     )  # fmt: skip
-    log.record(backfill, "start", _described(backfill), actor=actor)
+    record(backfill, "start", f"{chunk_size:,} runs a chunk, {concurrency} at a time", actor=actor)
     return backfill
 
 
 def pause(backfill_id: int, *, actor: str) -> Backfill:
-    """No chunk is claimed from now on, and workers stop after the transaction they are in."""
-    return _changed(backfill_id, "pause", actor, lambda it: saved(it, status=BackfillStatus.PAUSING))
+    """Claim no more chunks. Workers stop after the transaction they are in."""
+    return _change(backfill_id, "pause", actor, lambda it: store(it, status=BackfillStatus.PAUSED))
 
 
 def cancel(backfill_id: int, *, actor: str) -> Backfill:
-    """The same, for good. What was filled stays, and is looked over."""
-    return _changed(backfill_id, "cancel", actor, lambda it: saved(it, status=BackfillStatus.CANCELLING))
+    """Give it up for good. What was filled stays, and is looked over."""
+    return _change(backfill_id, "cancel", actor, lambda it: store(it, status=BackfillStatus.CANCELLING))
 
 
 def resume(backfill_id: int, *, actor: str) -> Backfill:
-    """Go on where it was. Nothing that was committed is done again."""
-    return _changed(backfill_id, "resume", actor, _resumed)
+    """Go on where it was, and try again what was refused. Nothing committed is done again."""
+    return _change(backfill_id, "resume", actor, _resume)
 
 
-def _resumed(backfill: Backfill) -> None:
-    if backfill.status != BackfillStatus.PAUSED:  # else one that is pausing would be resumed under its workers' hands
-        raise TransitionRefused(f"backfill {backfill.pk} is {backfill.status}; only a paused one is resumed.")
-    status, concurrency = _where_it_was(backfill), backfill.concurrency
-    saved(backfill, status=status, error="", outcomes="", current_concurrency=concurrency)
+def _resume(backfill: Backfill) -> None:
+    if backfill.status not in {BackfillStatus.PAUSED, BackfillStatus.FAILED}:
+        raise TransitionRefused(
+            f"backfill {backfill.pk} is {backfill.status}; only a paused or failed one can be resumed."
+        )
+    idle = (
+        models.chunks(backfill)
+        .filter(status__in=[ChunkStatus.PENDING, ChunkStatus.FAILED])
+        .exclude(error="", refused=[])
+    )
+    for chunk in idle.select_for_update():
+        steps = [*(step for step, _, _ in chunk.refused), *chunk.steps]
+        store(chunk, status=ChunkStatus.PENDING, steps=steps, refused=[], failures=0, retry_at=None, error="")
+    store(backfill, status=_where_it_was(backfill), error="", finished_at=None)
 
 
 def _where_it_was(backfill: Backfill) -> str:
@@ -99,36 +99,20 @@ def _where_it_was(backfill: Backfill) -> str:
     return BackfillStatus.RUNNING if unfilled.exists() else BackfillStatus.VERIFYING
 
 
-def retry(backfill_id: int, *, actor: str) -> Backfill:
-    """Make failed chunks pending again, once their cause is removed. A backfill that was cancelled is refused."""
-    return _changed(backfill_id, "retry", actor, _retried)
-
-
-def _retried(backfill: Backfill) -> None:
-    failed = list(models.chunks(backfill).select_for_update().filter(status=ChunkStatus.FAILED))
-    if not failed or backfill.status in {BackfillStatus.CANCELLING, BackfillStatus.CANCELLED}:
-        why = "it is given up" if failed else "none of its chunks has failed"
-        raise TransitionRefused(f"nothing of backfill {backfill.pk} is to be retried: {why}.")
-    for chunk in failed:
-        saved(chunk, status=ChunkStatus.PENDING, failures=0, retry_at=None, failed_runs=[])
-    if backfill.status == BackfillStatus.FAILED:
-        saved(backfill, status=_where_it_was(backfill), error="", outcomes="", finished_at=None)
-
-
 def set_concurrency(backfill_id: int, concurrency: int, *, actor: str) -> Backfill:
-    """Change how many chunks are worked on at the same time, also while it runs. Fewer takes effect as chunks end."""
+    """Change how many chunks are worked on at the same time. Fewer takes effect as chunks end."""
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
-    fields = {"concurrency": concurrency, "current_concurrency": concurrency}
-    return _changed(backfill_id, "concurrency", actor, lambda it: saved(it, **fields), detail=str(concurrency))
+    what = f"concurrency {concurrency}"
+    return _change(backfill_id, what, actor, lambda it: store(it, concurrency=concurrency))
 
 
 def status(backfill_id: int | None = None) -> progress.Progress:
-    """How a backfill is; the one that ``get`` returns."""
+    """Return how the backfill is that ``get`` returns."""
     return progress.of(get(backfill_id))
 
 
 def get(backfill_id: int | None = None) -> Backfill:
-    """The backfill of that number; without one the open one whose turn it is, or else the newest."""
+    """Return the backfill with that number; without one, the one whose turn it is, or else the newest."""
     if backfill_id is None:
         backfill = models.current() or models.backfills().order_by("-id").first()
         what = "there is no backfill yet"
@@ -141,79 +125,54 @@ def get(backfill_id: int | None = None) -> Backfill:
 
 
 def tick() -> tuple[int, int]:
-    """Look after the open backfill: ``(backfill, messages)`` to send for it now; (0, 0) if nothing is to be done.
+    """Look after the open backfill. Returns ``(backfill, messages)`` to send now, or (0, 0).
 
-    It keeps nothing but what is in the backfill's row: killing it loses nothing, and of two at once one finds that the
-    other has just looked. So no more messages are sent in a period than may be worked on, and each expires with the
-    period.
+    Everything it knows is in the backfill's row. So killing it loses nothing, and of two ticks at once the second finds
+    that the first has just looked. No more messages are sent in a period than chunks may be worked on.
     """
     current = models.current()
     if current is None:
         return 0, 0
-    traffic = throttle.look()
+    reasons = throttle.reasons_to_wait()
     with models.locked(current.pk) as backfill:
         now = models.database_time()
-        period_s = conf.settings().backfill_tick_s
+        period_s = conf.settings().tick_period_s
         if backfill.ticked_at is not None and now - backfill.ticked_at < timedelta(seconds=period_s / 2):
             return 0, 0
         lifecycle.settle(backfill)
-        messages = _messages(backfill, traffic)
-        is_held_up = backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING, *states.WORKING}
-        waiting = str(traffic) if is_held_up else ""
-        saved(backfill, ticked_at=now, waiting=waiting, samples=_sampled(backfill, now))
+        messages = 0 if reasons and backfill.status != BackfillStatus.CANCELLING else _messages(backfill)
+        is_stopped = backfill.status in {BackfillStatus.PAUSED, BackfillStatus.CANCELLING}
+        store(backfill, ticked_at=now, waiting="" if is_stopped else "; ".join(reasons))
         return backfill.pk, messages
 
 
-def _messages(backfill: Backfill, traffic: throttle.Throttle) -> int:
-    """How many workers to ask for."""
-    if traffic.stops and backfill.status != BackfillStatus.CANCELLING:
-        return 0
+def _messages(backfill: Backfill) -> int:
+    """Return how many workers to ask for."""
     if backfill.status in {BackfillStatus.ENQUEUED, BackfillStatus.PLANNING}:
         return 1
     if backfill.status not in states.CLAIMABLE:
         return 0
-    saved(backfill, current_concurrency=traffic.concurrency(backfill.current_concurrency, backfill.concurrency))
-    free = backfill.current_concurrency - models.active(backfill).count()
+    free = backfill.concurrency - models.active(backfill).count()
     return max(min(free, models.claimable(backfill).count()), 0)
 
 
-def _sampled(backfill: Backfill, now: datetime) -> list[list[float]]:
-    if backfill.status not in states.WORKING:
-        return []
-    done = progress.phase(backfill, models.KIND[backfill.status]).done
-    return [*backfill.samples, [now.timestamp(), done]][-SAMPLES:]
-
-
-def _changed(
-    backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None], *, detail: str = ""
-) -> Backfill:
+def _change(backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None]) -> Backfill:
     get(backfill_id)
     with models.locked(backfill_id) as backfill:
         change(backfill)
-        log.record(backfill, what, detail, actor=actor)
+        record(backfill, what, actor=actor)
         lifecycle.settle(backfill)
         return backfill
 
 
-def _checked(since: datetime | None, chunk_size: int | None, concurrency: int | None) -> tuple[int, int]:
-    """Chunk size and concurrency, given or from the settings; what cannot be meant is refused."""
-    settings = conf.settings()
-    chunk_size = settings.backfill_chunk if chunk_size is None else chunk_size
-    concurrency = settings.backfill_concurrency if concurrency is None else concurrency
-    _check_number("chunk size", chunk_size, most=100_000_000)
+def check_start(chunk_size: int, concurrency: int) -> None:
+    """Raise ``InvalidArgument`` if ``start`` would."""
+    _check_number("chunk size", chunk_size, most=MOST_RUNS)
     _check_number("concurrency", concurrency, most=MOST_CONCURRENT)
-    if since is not None and since > timezone.now():
-        raise InvalidArgument(f"since is {since}, which is yet to come; no run would be filled.")
-    return chunk_size, concurrency
+    if problem := planner.not_captured():
+        raise InvalidArgument(problem)
 
 
 def _check_number(name: str, value: int, *, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise InvalidArgument(f"{name} is {value!r}; give a whole number from 1 to {most:,}.")
-
-
-def _described(backfill: Backfill) -> str:
-    first, last = backfill.first_workspace, backfill.last_workspace
-    which = "all workspaces" if first is None and last is None else f"workspaces {first or ''} to {last or ''}"
-    since = f", runs since {backfill.since}" if backfill.since else ""
-    return f"{which}{since}, {backfill.chunk_size:,} runs a chunk, {backfill.concurrency} at a time"

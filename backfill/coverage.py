@@ -1,8 +1,8 @@
-"""Whether a workspace's history is in the table: for a page that would otherwise fall back, and for comparisons."""
+"""Whether a workspace's history is in the table: for pages, and for comparisons."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from backfill.models import NOT_FILLED, Backfill, Chunk
 from backfill.states import Kind
@@ -10,21 +10,11 @@ from workflows_tasks import history
 from workflows_tasks.history import Sql
 
 
-class Coverage(NamedTuple):
-    """What backfills have done for one workspace. Live runs are in the table whatever this says."""
+def is_filled(workspace: Any) -> bool:
+    """Whether some backfill has filled all runs of a workspace that history counts; only then is its page complete.
 
-    is_filled: bool
-    """All of its runs that history counts were filled by some backfill. Only then is its page complete."""
-
-    is_verified: bool
-    """That backfill compared it afterwards, and found no drift."""
-
-
-def coverage(workspace: Any) -> Coverage:
-    """Ask whether a workspace's history is in; one statement that looks at chunks which are not done.
-
-    A workspace that had no runs when a backfill of it was planned counts as filled. Backfills with ``since`` are not
-    asked: they leave history out.
+    One statement, which looks at chunks that are not done. A workspace without runs when a backfill of it was planned
+    counts as filled. Live runs are in the table whatever this says.
 
     Args:
         workspace: a workspace, or its key.
@@ -34,66 +24,48 @@ def coverage(workspace: Any) -> Coverage:
     """
     key = history.value(history.workspace_text(workspace)) + f"::{history.fragments().workspace_type}"
     statement = history.compose(
-        """
-        SELECT {filled}, {verified} FROM {backfill} AS backfill, (SELECT {key}) AS asked(workspace)
-        WHERE backfill.since IS NULL AND {planned}
-        """,
-        filled=_is_done(Kind.FILL, "asked.workspace"), verified=_is_done(Kind.VERIFY, "asked.workspace"),
-        backfill=_table(Backfill), key=key, planned=_planned("asked.workspace"),
+        """SELECT EXISTS (SELECT FROM {backfill} AS backfill, (SELECT {key}) AS asked(workspace) WHERE {covers})""",
+        backfill=_table(Backfill), key=key, covers=_covers("asked.workspace"),
     )  # fmt: skip
-    answers = history.rows(statement)
-    return Coverage(any(filled for filled, _ in answers), any(filled and verified for filled, verified in answers))
+    ((answer,),) = history.rows(statement)
+    return bool(answer)
 
 
 def open_sql(workspace: str) -> Sql:
-    """Condition: a chunk explains that table and runs differ in a workspace. ``history.open_chunks`` takes it.
+    """Condition, for ``history.open_chunks``: a chunk explains that table and runs differ in a workspace.
 
-    The chunk is open: what it wrote may not be true until it is looked over. Or its runs are not filled, by whichever
-    backfill, and no other backfill of as much history is done there.
-
-    Args:
-        workspace: SQL for the workspace's key.
+    The chunk is open, or it is not filled and no other backfill has filled the workspace.
     """
     if not _is_migrated():
         return Sql("false")
-    done = f"""
-        SELECT FROM {_table(Backfill)} AS backfill
-        WHERE backfill.id <> chunk.backfill_id AND {_planned(workspace)} AND {_is_done(Kind.FILL, workspace)}
-          AND (backfill.since IS NULL OR backfill.since <= wanted.since)
+    other = f"""
+        SELECT FROM {_table(Backfill)} AS backfill WHERE backfill.id <> chunk.backfill_id AND {_covers(workspace)}
     """
     return Sql(f"""EXISTS (
-        SELECT FROM {_table(Chunk)} AS chunk JOIN {_table(Backfill)} AS wanted ON wanted.id = chunk.backfill_id
-        WHERE chunk.kind = '{Kind.FILL}' AND {_not_done("chunk")} AND {_within("chunk", workspace)}
-          AND (chunk.is_open OR NOT EXISTS ({done}))
+        SELECT FROM {_table(Chunk)} AS chunk
+        WHERE {_not_filled("chunk", workspace)} AND (chunk.is_open OR NOT EXISTS ({other}))
     )""")
 
 
-def _is_done(kind: str, workspace: str) -> str:
-    """Condition on ``backfill``: it has no chunk left in that workspace."""
-    return f"""NOT EXISTS (
-        SELECT FROM {_table(Chunk)} AS part
-        WHERE part.backfill_id = backfill.id AND part.kind = '{kind}' AND {_not_done("part")}
-          AND {_within("part", workspace)}
-    )"""
-
-
-def _not_done(chunk: str) -> str:
-    # Not "status <> done": an index then leads to the few that are not.
-    statuses = ", ".join(f"'{status}'" for status in NOT_FILLED)
-    return f"{chunk}.status IN ({statuses})"
-
-
-def _within(chunk: str, workspace: str) -> str:
-    kind = history.fragments().workspace_type
-    return f"{workspace} BETWEEN {chunk}.first_workspace::{kind} AND {chunk}.last_workspace::{kind}"
-
-
-def _planned(workspace: str) -> str:
-    """Condition on ``backfill``: it has its plan, and its range has the workspace."""
+def _covers(workspace: str) -> str:
+    """Condition on ``backfill``: it has its plan, its range has the workspace, and it has filled it."""
     kind = history.fragments().workspace_type
     return f"""(backfill.planned_at IS NOT NULL
-          AND (backfill.first_workspace IS NULL OR backfill.first_workspace::{kind} <= {workspace})
-          AND (backfill.last_workspace IS NULL OR backfill.last_workspace::{kind} >= {workspace}))"""
+        AND (backfill.first_workspace IS NULL OR backfill.first_workspace::{kind} <= {workspace})
+        AND (backfill.last_workspace IS NULL OR backfill.last_workspace::{kind} >= {workspace})
+        AND NOT EXISTS (
+            SELECT FROM {_table(Chunk)} AS part
+            WHERE part.backfill_id = backfill.id AND {_not_filled("part", workspace)}
+        ))"""
+
+
+def _not_filled(chunk: str, workspace: str) -> str:
+    """Condition on a chunk: it has the workspace, and its runs are not all filled."""
+    # Not "status <> done": an index then leads to the few that are not.
+    statuses = ", ".join(f"'{status}'" for status in NOT_FILLED)
+    kind = history.fragments().workspace_type
+    return f"""({chunk}.kind = '{Kind.FILL}' AND {chunk}.status IN ({statuses})
+        AND {workspace} BETWEEN {chunk}.first_workspace::{kind} AND {chunk}.last_workspace::{kind})"""
 
 
 def _table(model: type[Backfill] | type[Chunk]) -> str:
@@ -101,6 +73,6 @@ def _table(model: type[Backfill] | type[Chunk]) -> str:
 
 
 def _is_migrated() -> bool:
-    """The tables are there: they are made some time after the code is deployed, and live comparisons go on."""
+    """Whether the tables are there. Comparisons go on between a deploy and ``migrate``."""
     ((chunk,),) = history.rows(history.compose("SELECT to_regclass({name})", name=history.value(_table(Chunk))))
     return chunk is not None

@@ -1,13 +1,13 @@
-"""Who works on which chunk: claiming one, holding on to it, giving it back.
+"""Who works on which chunk: claim one, hold on to it, give it back.
 
-A lease is a token and a time. The transaction that fills ends with ``commit``, which writes only if both still hold:
-whoever was stopped past its lease finds that out before anything is committed, and rows, position and counts are
-committed together or not at all. From then to the transaction's end the chunk's row is locked, and whoever claims skips
-locked rows: a worker that stands still between the two still has the chunk, until the server ends its session.
+A lease is a token and a time. The transaction that fills ends with ``commit``, which writes only if both still hold. So
+a worker that outlived its lease commits nothing: rows, position and counts are committed together or not at all. From
+``commit`` to its end the transaction locks the chunk's row, and ``claim`` skips locked rows. So a worker that stands
+still in between keeps its chunk until the server ends its session.
 
-A chunk is open from its claim, which is committed before its first write, until one transaction has looked over all
-that it filled: rows that are not true any more go to the change log. So whoever sees that it is not open sees those
-changes. Locks are taken in the order of chunk, backfill; ``claim`` has them the other way, and skips locked chunks.
+A chunk is open from its claim, which is committed before its first write, until one transaction has looked over its
+range: rows that are not true any more go to the change log. So whoever sees that it is not open sees those changes.
+Locks are taken in the order of chunk, backfill. ``claim`` has them the other way, and skips locked chunks.
 """
 
 from __future__ import annotations
@@ -25,46 +25,50 @@ from django.db import DatabaseError, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from backfill import lifecycle, log, models, ranges, states
-from backfill.models import Backfill, Chunk, saved
+from backfill import lifecycle, models, planner, ranges, states
+from backfill.log import log
+from backfill.models import Backfill, Chunk, store
 from backfill.ranges import Step
 from backfill.states import ChunkStatus, Kind
 from workflows_tasks import conf, history
 from workflows_tasks.errors import RecentWorkflowsError
 
+APART: Final = 16
+"""Chunks are claimed so many apart, so that two workers rarely write rows of one workspace."""
+
 SLOWEST: Final = 20_000
-"""Runs a second that a comparison reads at the least; a lease waits for as long as that may take."""
+"""Runs a second that a comparison reads at least. Its lease is longer by the time that takes."""
 
 
 class LeaseLost(RecentWorkflowsError):
-    """A worker outlived its lease. It must not write; whoever took the chunk over does."""
+    """A worker outlived its lease, and must not write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A chunk that is ours, as it was when it was claimed."""
+    """A chunk that this worker has, as it was when it was claimed."""
 
     backfill: Backfill
     chunk: Chunk
 
 
 def claim(backfill_id: int) -> Lease | None:
-    """Take a chunk; None where there is none to take, or enough are being worked on."""
+    """Take a chunk; None if there is none to take, or enough are worked on."""
     while True:
         with models.locked(backfill_id) as backfill:
             if backfill.status not in states.CLAIMABLE:
                 return None
-            if models.active(backfill).count() >= backfill.current_concurrency:
+            if models.active(backfill).count() >= backfill.concurrency:
                 return None
-            free = models.claimable(backfill).order_by("order", "id").select_for_update(skip_locked=True)
+            free = models.claimable(backfill).order_by(F("id") % APART, "id").select_for_update(skip_locked=True)
             chunk = free.annotate(now=Now()).first()
             if chunk is None:
                 lifecycle.settle(backfill)
                 return None
-            if chunk.status == ChunkStatus.RUNNING:  # its worker did not come to say how it failed
-                lifecycle.failed(backfill, chunk, f"its worker {chunk.worker} went away")
+            if chunk.status == ChunkStatus.RUNNING:  # its lease has expired
+                lifecycle.fail(backfill, chunk, f"its worker {chunk.worker} went away")
                 continue
-            saved(
+            store(
                 chunk,
                 status=ChunkStatus.RUNNING,
                 is_open=chunk.kind == Kind.FILL,
@@ -76,78 +80,89 @@ def claim(backfill_id: int) -> Lease | None:
 
 
 def lease_s(chunk: Chunk) -> float:
-    """Seconds until a worker that says nothing counts as gone. A comparison is never cut inside a workspace."""
-    largest = 0 if chunk.kind == Kind.FILL else max((step.runs for step in ranges.loaded(chunk.steps)), default=0)
+    """Seconds until a silent worker counts as gone. Comparing a large workspace is one statement."""
+    largest = 0 if chunk.kind == Kind.FILL else max((step.runs for step in ranges.load(chunk.steps)), default=0)
     return conf.settings().backfill_lease_s + largest / SLOWEST
 
 
 def commit(lease: Lease, left: Sequence[Step], *, written: int = 0, took_s: float = 0.0) -> None:
-    """Store how far the chunk is, and hold on to it. The last statement of the transaction that brought it there.
+    """Store how far the chunk is: the last statement of the transaction that brought it there.
 
     Raises:
-        LeaseLost: the lease has expired, or is somebody else's: the transaction must be rolled back.
+        LeaseLost: the transaction must be rolled back.
     """
-    changed = _ours(lease).update(
-        steps=list(map(list, left)),
-        passed=lease.chunk.planned - sum(step.runs for step in left),
-        rows=F("rows") + written,
-        seconds=F("seconds") + took_s,
-        failures=0,
-        error="",
-        lease_until=_until(lease),
-    )
-    if not changed:
-        raise _lost(lease)
+    _update(
+        lease, steps=list(map(list, left)), passed=_passed(lease.chunk, left), rows=F("rows") + written,
+        seconds=F("seconds") + took_s, failures=0, error="",
+    )  # fmt: skip
+
+
+def refuse(lease: Lease, step: Step, left: Sequence[Step], error: str) -> None:
+    """Go past a step that the database refuses. The chunk keeps it, with the error. Raises ``LeaseLost``."""
+    try:
+        runs = [run for _, run in ranges.first_runs(step.range, limit=3)]  # mostly it has one
+    except DatabaseError:  # reading it may be what is refused
+        runs = []
+    chunk = lease.chunk
+    chunk.refused = [*chunk.refused, [list(step), runs, error]]
+    chunk.failures += 1
+    _update(
+        lease, steps=list(map(list, left)), passed=_passed(chunk, left), refused=chunk.refused,
+        failures=chunk.failures, error=error,
+    )  # fmt: skip
+
+
+def _passed(chunk: Chunk, left: Sequence[Step]) -> int:
+    """Count the runs that are done: neither left nor refused."""
+    refused = ranges.load([step for step, _, _ in chunk.refused])
+    return chunk.planned - sum(step.runs for step in [*left, *refused])
 
 
 def hold(lease: Lease, *, drift: int = 0) -> None:
-    """A sign of life from a worker that has not come further, and how much drift it found. Raises ``LeaseLost``."""
-    if not _ours(lease).update(drift=F("drift") + drift, lease_until=_until(lease)):
+    """Renew the lease without progress, and count drift. Raises ``LeaseLost``."""
+    _update(lease, drift=F("drift") + drift)
+
+
+def _update(lease: Lease, **fields: Any) -> None:
+    """Write to the chunk and renew the lease."""
+    until = Now() + timedelta(seconds=lease_s(lease.chunk))
+    if not _ours(lease).update(**fields, lease_until=until):
         raise _lost(lease)
 
 
-def _until(lease: Lease) -> Any:
-    return Now() + timedelta(seconds=lease_s(lease.chunk))
-
-
-def finish(lease: Lease, *, batch: int) -> None:
-    """All of the chunk is filled, or compared. Filled, it is looked over and done in one transaction.
-
-    Args:
-        batch: runs that its last transaction had; the next chunk begins with as many.
+def finish(lease: Lease) -> None:
+    """End a chunk that is filled or compared. The same transaction looks over what was filled.
 
     Raises:
-        LeaseLost: it is not ours any more.
-        django.db.DatabaseError: it could not be looked over, and stays open.
+        LeaseLost: another worker has it.
+        django.db.DatabaseError: the look failed, and the chunk stays open.
     """
-    with _ending(lease, looks=_look_over) as (backfill, chunk):
-        saved(chunk, status=ChunkStatus.DONE, token="", error="", done_at=models.database_time(), retry_at=None)
-        lifecycle.note_success(backfill, chunk)
-        if chunk.kind == Kind.FILL:
-            saved(backfill, batch=batch)
+    with _ending(lease, looks=_look_over) as (_, chunk):
+        status = ChunkStatus.FAILED if chunk.refused else ChunkStatus.DONE
+        error = chunk.refused[0][-1] if chunk.refused else ""
+        store(chunk, status=status, token="", error=error, retry_at=None)
 
 
 def release(lease: Lease, *, waiting: str = "") -> None:
-    """Give the chunk back as far as it is, and say why if live traffic asked for it. Raises as ``finish`` does."""
+    """Give the chunk back as far as it is, with a reason to wait if there is one. Raises as ``finish`` does."""
     with _ending(lease, looks=_look_over) as (backfill, chunk):
-        saved(chunk, status=ChunkStatus.PENDING, token="")
+        store(chunk, status=ChunkStatus.PENDING, token="")
         if waiting:
-            saved(backfill, waiting=waiting)
+            store(backfill, waiting=waiting)
 
 
-def fail(lease: Lease, error: str, *, is_its_own: bool = True) -> None:
-    """The attempt failed: the chunk is tried again, halved, or given up. Raises ``LeaseLost``."""
+def fail(lease: Lease, error: str) -> None:
+    """End an attempt that failed. Raises ``LeaseLost``."""
     with _ending(lease, looks=_try_to_look_over) as (backfill, chunk):
-        lifecycle.failed(backfill, chunk, error, is_its_own=is_its_own)
+        lifecycle.fail(backfill, chunk, error)
 
 
 @contextmanager
 def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
-    """Chunk and backfill, locked in that order, to end an attempt with; then the backfill goes on if this was what it
-    waited for. Nobody waits for the look, which comes before the backfill is locked."""
-    settings = conf.settings()
-    lease_s = settings.backfill_lease_s
-    limits = history.limits(statement_s=settings.backfill_plan_timeout_s, lock_s=lease_s, idle_s=lease_s / 2)
+    """Lock chunk and backfill to end an attempt, and then move the backfill on. The look comes before the backfill is
+    locked, so nobody waits for it."""
+    lease_s = conf.settings().backfill_lease_s
+    limits = history.limits(statement_s=planner.TIMEOUT_S, lock_s=lease_s, idle_s=lease_s / 2)
     with history.read_committed(limits):
         chunk = _ours(lease).select_for_update().first()
         if chunk is None:
@@ -160,30 +175,28 @@ def _ending(lease: Lease, *, looks: Any) -> Iterator[tuple[Backfill, Chunk]]:
 
 
 def _look_over(chunk: Chunk) -> None:
-    """All rows of what was filled, not only those that this worker wrote: another may have died before it looked."""
-    filled = ranges.filled(chunk)
-    changes = history.recheck_filled(filled) if filled is not None else 0
+    """Look over all rows of its range: another worker may have died before it looked over what it wrote."""
+    changes = history.recheck_filled(chunk.range) if chunk.passed else 0
     if changes:
-        log.looked_over(chunk, changes=changes)
-    saved(chunk, is_open=False)
+        log.info("backfill=%d chunk=%d: rows changed while they were filled: %d", chunk.backfill_id, chunk.pk, changes)
+    store(chunk, is_open=False)
 
 
 def _try_to_look_over(chunk: Chunk) -> None:
-    """The same, if it can be done: a chunk that failed is open until somebody could."""
+    """Look over a chunk that failed. If that fails, too, it stays open."""
     try:
         with transaction.atomic(using=history.database()):
             _look_over(chunk)
     except DatabaseError as error:
         chunk.is_open = True
-        log.not_looked_over(chunk, error)
+        log.warning("backfill=%d chunk=%d stays open: %s", chunk.backfill_id, chunk.pk, history.brief(error))
 
 
 def _ours(lease: Lease) -> QuerySet[Chunk]:
-    held: QuerySet[Chunk] = models.chunks().filter(
-        pk=lease.chunk.pk, token=lease.chunk.token, status=ChunkStatus.RUNNING, lease_until__gt=Now()
-    )
-    return held
+    chunk = lease.chunk
+    ours: QuerySet[Chunk] = models.active(lease.backfill).filter(pk=chunk.pk, token=chunk.token)
+    return ours
 
 
 def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(f"the lease of chunk {lease.chunk.pk} was lost")
+    return LeaseLost(f"chunk {lease.chunk.pk}: the lease was lost, nothing was written; another worker has it")

@@ -1,7 +1,6 @@
-"""A backfill, its chunks, and who did what to it when; and how their rows are read and locked.
+"""A backfill, its chunks, and the queries for them.
 
-Rows are always read in the database of the runs, and times are always those of its clock. Keys of the host's workspaces
-and runs are text, whatever their type.
+Rows are in the database of the runs, times are those of its clock, and keys of the host are text.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from django.db.models.functions import Now
 from backfill import states
 from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import history
+from workflows_tasks.history import Range
 
 
 class Stateful(models.Model):
-    """A row whose status changes only as ``states`` allows: any other change is refused when it is saved."""
+    """A row whose status changes only as ``states`` allows."""
 
     edges: ClassVar[tuple[states.Edge, ...]]
     status: Any
@@ -30,7 +30,7 @@ class Stateful(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; raises ``TransitionRefused`` if the status may not change like this."""
+        """Save the row. Raises ``TransitionRefused`` if its status may not change like this."""
         was = getattr(self, "_status_was", None)
         if was is not None and was != self.status:
             states.check(self.edges, was, self.status)
@@ -39,13 +39,13 @@ class Stateful(models.Model):
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Any:
-        loaded = super().from_db(*args, **kwargs)
-        loaded._status_was = loaded.__dict__.get("status")
-        return loaded
+        row = super().from_db(*args, **kwargs)
+        row._status_was = row.__dict__.get("status")
+        return row
 
 
 class Backfill(Stateful):
-    """One backfill: of all workspaces or of a range of them."""
+    """One backfill, of all workspaces or of a range of them."""
 
     objects: ClassVar[models.Manager[Backfill]] = models.Manager()
 
@@ -56,16 +56,10 @@ class Backfill(Stateful):
     first_workspace = models.TextField(null=True)  # noqa: DJ001
     """Key of the first workspace; null is from the beginning."""
     last_workspace = models.TextField(null=True)  # noqa: DJ001  # key of the last workspace; null is to the end
-    since = models.DateTimeField(null=True)  # only runs used then or later; null is all of history
     chunk_size = models.PositiveIntegerField()  # runs that a chunk should have
-    concurrency = models.PositiveIntegerField()  # chunks that are to be worked on at the same time
-    current_concurrency = models.PositiveIntegerField()
-    """Chunks that may be worked on now: fewer, where live traffic needs it."""
-    batch = models.PositiveIntegerField(default=0)  # runs that a transaction had lately; 0 is not known yet
-    waiting = models.TextField(default="")  # why it waits or is slowed down; empty if it is not
-    error = models.TextField(default="")  # why it failed or was paused by itself
-    outcomes = models.CharField(max_length=20, default="")  # how the last attempts ended, newest last: . or F
-    samples = models.JSONField(default=list)  # [seconds, runs done] of the last ticks, for rate and ETA
+    concurrency = models.PositiveIntegerField()  # chunks to work on at the same time
+    waiting = models.TextField(default="")  # why it waits; empty if it does not
+    error = models.TextField(default="")  # why it failed, or paused itself
     created_at = models.DateTimeField(auto_now_add=True)
     planned_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -73,7 +67,7 @@ class Backfill(Stateful):
 
     class Meta:
         ordering = ["-id"]
-        # Every tick asks for what is open; nearly all there are have ended.
+        # Every tick asks for what is open, and nearly all have ended.
         indexes = [models.Index(fields=["id"], name="backfill_open", condition=Q(status__in=sorted(states.OPEN)))]
 
     def __str__(self) -> str:
@@ -85,47 +79,44 @@ class Backfill(Stateful):
 
 
 NOT_FILLED: Final = (ChunkStatus.FAILED, ChunkStatus.PENDING, ChunkStatus.RUNNING)
-"""Statuses of a chunk whose runs are not all filled; every chunk that is open has one of them."""
+"""Statuses of a chunk whose runs are not all filled. An open chunk has one of them."""
 
 
 class Chunk(Stateful):
-    """A half-open range of (workspace, run), filled or verified by one worker at a time."""
+    """A range of (workspace, run). One worker at a time fills or verifies it."""
 
     objects: ClassVar[models.Manager[Chunk]] = models.Manager()
 
     edges = states.CHUNK
 
     backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="chunks")
-    parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE, related_name="children")
     kind = models.CharField(max_length=6)
-    order = models.PositiveIntegerField()  # order in which they are claimed: neighbours far from each other
     status = models.CharField(max_length=7, default=ChunkStatus.PENDING)
     is_open = models.BooleanField(default=False)
-    """It may have written rows that were not looked over since, so that a difference there is no drift."""
+    """It may have written rows that nobody has looked over yet. A difference there is no drift."""
     first_workspace = models.TextField()
     after_run = models.TextField(null=True)  # noqa: DJ001
     """Past this run of the first workspace; null is from its first."""
     last_workspace = models.TextField()
     last_run = models.TextField(null=True)  # noqa: DJ001  # up to this run of the last workspace; null is to its last
-    planned = models.PositiveBigIntegerField()  # runs that it had when it was planned
-    passed = models.PositiveBigIntegerField(default=0)  # those of them that are done: never more, and all at its end
-    rows = models.PositiveBigIntegerField(default=0)  # rows of the table that it wrote
-    drift = models.PositiveIntegerField(default=0)  # differences that it found and repaired
+    planned = models.PositiveBigIntegerField()  # runs when it was planned
+    passed = models.PositiveBigIntegerField(default=0)  # those of them that are done
+    rows = models.PositiveBigIntegerField(default=0)  # rows that it wrote
+    drift = models.PositiveIntegerField(default=0)  # differences found and repaired
     steps = models.JSONField()  # what is left: [first workspace, after run, last workspace, last run, runs]
     token = models.CharField(max_length=32, default="")  # the lease: nothing is written without it
     worker = models.CharField(max_length=200, default="")
     lease_until = models.DateTimeField(null=True)
-    failures = models.PositiveIntegerField(default=0)  # failures of its own in a row, without a commit in between
-    retry_at = models.DateTimeField(null=True)  # not claimed before
+    failures = models.PositiveIntegerField(default=0)  # in a row, without a commit in between
+    retry_at = models.DateTimeField(null=True)  # nobody claims it earlier
     error = models.TextField(default="")
-    failed_runs = models.JSONField(default=list)  # keys of the runs that could not be filled
-    seconds = models.FloatField(default=0.0)  # time that its transactions took
-    done_at = models.DateTimeField(null=True)
+    refused = models.JSONField(default=list)  # [step, keys of its runs, error] of what the database refused
+    seconds = models.FloatField(default=0.0)  # that its transactions took
 
     class Meta:
         indexes = [
-            models.Index(fields=["backfill", "kind", "status", "order"], name="backfill_chunk_claim"),
-            # Each difference that a comparison finds asks for these; nearly all chunks that there are have been filled.
+            models.Index(fields=["backfill", "kind", "status"], name="backfill_chunk_claim"),
+            # A comparison asks for these at each difference, and nearly all chunks are filled.
             models.Index(
                 fields=["backfill"],
                 name="backfill_chunk_not_filled",
@@ -137,6 +128,10 @@ class Chunk(Stateful):
         return f"{self.kind} {self.pk} of {self.backfill_id}: {self.extent} ({self.status})"
 
     @property
+    def range(self) -> Range:
+        return Range(self.first_workspace, self.last_workspace, after_run=self.after_run, last_run=self.last_run)
+
+    @property
     def extent(self) -> str:
         """Its range, for people."""
         start = "" if self.after_run is None else f" past run {self.after_run}"
@@ -145,23 +140,13 @@ class Chunk(Stateful):
             return f"workspace {self.first_workspace}{start}{end}"
         return f"workspaces {self.first_workspace}{start} to {self.last_workspace}{end}"
 
+    @property
+    def refused_runs(self) -> list[str]:
+        return [run for _, runs, _ in self.refused for run in runs]
 
-class Event(models.Model):
-    """Who did what to a backfill, and when. Never changed."""
-
-    objects: ClassVar[models.Manager[Event]] = models.Manager()
-
-    backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="events")
-    at = models.DateTimeField(auto_now_add=True)
-    actor = models.CharField(max_length=200)
-    what = models.CharField(max_length=30)
-    detail = models.TextField(default="")
-
-    class Meta:
-        ordering = ["id"]
-
-    def __str__(self) -> str:
-        return f"{self.actor} {self.what} {self.detail}".rstrip()
+    def as_json(self) -> dict[str, Any]:
+        copied = ("kind", "extent", "status", "passed", "planned", "worker", "refused_runs", "error")
+        return {"chunk": self.pk, **{name: getattr(self, name) for name in copied}}
 
 
 KIND: Final[Mapping[str, str]] = {
@@ -169,11 +154,11 @@ KIND: Final[Mapping[str, str]] = {
     BackfillStatus.VERIFYING: Kind.VERIFY,
     BackfillStatus.CANCELLING: Kind.FILL,
 }
-"""Chunks that are worked on, by the status of the backfill."""
+"""The kind of chunks to work on, by the status of the backfill."""
 
 
-def saved(row: Stateful, **fields: Any) -> None:
-    """Set fields of a row and save just those."""
+def store(row: Stateful, **fields: Any) -> None:
+    """Set some fields of a row, and save just those."""
     for name, value in fields.items():
         setattr(row, name, value)
     row.save(update_fields=list(fields))
@@ -191,10 +176,10 @@ def chunks(backfill: Backfill | None = None) -> QuerySet[Chunk]:
 
 @contextmanager
 def locked(backfill_id: int) -> Iterator[Backfill]:
-    """The backfill, with its row locked: whoever changes its status or hands out its chunks does so one at a time.
+    """Lock a backfill's row. Whoever changes its status or claims a chunk has this lock.
 
-    Unless a host asks inside a transaction of its own, each statement has a snapshot, whatever the default is: after
-    the lock was waited for, the next one must see what its holder committed.
+    The transaction is READ COMMITTED, unless a host asks inside one of its own: after waiting for the lock, the next
+    statement must see what its holder committed.
     """
     connection = connections[history.database()]
     with transaction.atomic(using=connection.alias):
@@ -204,13 +189,13 @@ def locked(backfill_id: int) -> Iterator[Backfill]:
 
 
 def database_time() -> datetime:
-    """The server's clock, by which all leases are kept."""
+    """Read the server's clock, which all leases go by."""
     ((now,),) = history.rows(history.Sql("SELECT clock_timestamp()"))
     return now  # type: ignore[no-any-return]
 
 
 def current() -> Backfill | None:
-    """The open backfill whose turn it is: the oldest."""
+    """The backfill whose turn it is: the oldest that is open."""
     oldest: Backfill | None = backfills().filter(status__in=sorted(states.OPEN)).order_by("id").first()
     return oldest
 
@@ -222,10 +207,10 @@ def active(backfill: Backfill) -> QuerySet[Chunk]:
 
 
 def claimable(backfill: Backfill) -> QuerySet[Chunk]:
-    """Chunks of the present phase that a worker may take now: pending ones, unless their retry is not due yet, and
-    those whose lease has expired. While the backfill is being cancelled, only open ones of these."""
+    """Chunks of the present phase that a worker may take now: those that wait, and those whose lease has expired. While
+    the backfill is being cancelled, only open ones count."""
     free = Q(status=ChunkStatus.PENDING) & (Q(retry_at=None) | Q(retry_at__lte=Now()))
-    left = Q(status=ChunkStatus.RUNNING, lease_until__lte=Now())
+    expired = Q(status=ChunkStatus.RUNNING, lease_until__lte=Now())
     open_only = {"is_open": True} if backfill.status == BackfillStatus.CANCELLING else {}
-    unleased: QuerySet[Chunk] = chunks(backfill).filter(free | left, kind=KIND.get(backfill.status, ""), **open_only)
+    unleased: QuerySet[Chunk] = chunks(backfill).filter(free | expired, kind=KIND.get(backfill.status, ""), **open_only)
     return unleased

@@ -1,4 +1,4 @@
-"""What a backfill would do, counted in one snapshot and packed into chunks; and how those are stored, once."""
+"""Count the runs in one snapshot, pack them into chunks, and store those once."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from backfill import lifecycle, log, models, ranges
-from backfill.models import saved
+from backfill import lifecycle, models, ranges
+from backfill.log import record
+from backfill.models import Backfill, Chunk, store
 from backfill.ranges import Step
 from backfill.states import BackfillStatus, Kind
-from workflows_tasks import conf, history
+from workflows_tasks import history
 from workflows_tasks.errors import RecentWorkflowsError
 from workflows_tasks.history import EVERYWHERE, Range, Sql
 
 STEPS: Final = 20
-"""Steps in a chunk, about. A workspace with more runs than a step is cut, so no chunk is larger than it should be, and
-none is smaller than that by more than one step and a half."""
+"""Steps in a chunk, about. A workspace with more runs is cut into steps. So chunks are of equal size, give or take a
+step and a half."""
+
+TIMEOUT_S: Final = 3_600.0
+"""Seconds after which a statement that reads all runs gives up."""
 
 LOCK_CLASS: Final = 0x52574650
-"""First key of the advisory lock that whoever plans a backfill holds; the second is the backfill."""
+"""First key of the advisory lock of whoever plans a backfill. The second is the backfill."""
 
-KEEPS_A_PLAN: Final = frozenset({BackfillStatus.PLANNING, BackfillStatus.PAUSING, BackfillStatus.PAUSED})
-"""Statuses in which a plan that became ready is stored; a backfill that was cancelled meanwhile has no use for it."""
+KEEPS_A_PLAN: Final = frozenset({BackfillStatus.PLANNING, BackfillStatus.PAUSED})
+"""Statuses in which a plan that is ready is stored. One that was cancelled meanwhile needs none."""
 
 
 class PlannedByAnother(RecentWorkflowsError):
-    """A backfill is planned by one worker at a time."""
+    """Another worker plans this backfill."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Chunks to fill and ranges to verify, each a list of steps."""
+    """Chunks to fill, and ranges to verify. Each is a list of steps."""
 
     chunks: list[list[Step]]
     ranges: list[list[Step]]
     workspaces: int
     chunk_size: int
-    concurrency: int
     counted_at: datetime
-    """The watermark: runs that were committed before it are in the plan; later ones are in the change log."""
+    """Runs that were committed earlier are in the plan. Later ones are in the change log."""
 
     @property
     def runs(self) -> int:
@@ -58,40 +61,33 @@ class Plan:
         return {
             "runs": self.runs,
             "workspaces": self.workspaces,
-            "chunks": [ranges.joined(chunk)._asdict() for chunk in self.chunks],
+            "chunks": [ranges.join(chunk)._asdict() for chunk in self.chunks],
             "largest_chunk": self.largest,
             "chunk_size": self.chunk_size,
-            "concurrency": self.concurrency,
             "counted_at": self.counted_at.isoformat(),
         }
 
 
-def plan(
-    among: Range, *, since: datetime | None, chunk_size: int, concurrency: int, backfill_id: int | None = None
-) -> Plan:
-    """Count the runs of each workspace and pack them into chunks, all in one snapshot. Writes nothing.
+def plan(among: Range, *, chunk_size: int, backfill_id: int | None = None) -> Plan:
+    """Count the runs of each workspace and pack them into chunks, in one snapshot. Writes nothing.
 
     Args:
-        backfill_id: the backfill that it is for.
-
-    Raises:
-        PlannedByAnother: another worker is planning that backfill at this moment.
+        backfill_id: the backfill that it is for. Raises ``PlannedByAnother`` if another worker plans it.
     """
     size = max(chunk_size // STEPS, 1)
-    with history.snapshot(statement_s=conf.settings().backfill_plan_timeout_s):
+    with history.snapshot(statement_s=TIMEOUT_S):
         if backfill_id is not None and not _locks(backfill_id):
             raise PlannedByAnother(f"backfill {backfill_id} is being planned")
         ((counted_at,),) = history.rows(Sql("SELECT now()"))
-        counted = history.rows(_weighed(among, size, since))
-        heavy = [first for first, _, runs, workspaces in counted if runs > size and workspaces == 1]
-        cuts = _cuts(heavy, size, since)
-    whole = [Step(first, None, last, None, runs) for first, last, runs, _ in counted]
+        rows = history.rows(_weights(among, size))
+        heavy = [first for first, _, runs, workspaces in rows if runs > size and workspaces == 1]
+        cuts = _cuts(heavy, size)
+    whole = [Step(first, None, last, None, runs) for first, last, runs, _ in rows]
     return Plan(
-        chunks=list(ranges.packed([piece for step in whole for piece in _pieces(step, cuts, size)], chunk_size)),
-        ranges=list(ranges.packed(whole, chunk_size)),
-        workspaces=sum(workspaces for *_, workspaces in counted),
+        chunks=list(ranges.pack([piece for step in whole for piece in _pieces(step, cuts, size)], chunk_size)),
+        ranges=list(ranges.pack(whole, chunk_size)),
+        workspaces=sum(workspaces for *_, workspaces in rows),
         chunk_size=chunk_size,
-        concurrency=concurrency,
         counted_at=counted_at,
     )
 
@@ -101,13 +97,12 @@ def _locks(backfill_id: int) -> bool:
     return bool(locks)
 
 
-def _weighed(among: Range, step: int, since: datetime | None) -> Sql:
-    """``(first workspace, last workspace, runs, workspaces)`` of workspaces next to each other that have about ``step``
-    runs together; one alone if it has more.
+def _weights(among: Range, step: int) -> Sql:
+    """``(first workspace, last workspace, runs, workspaces)`` of neighbours that have about ``step`` runs together. A
+    workspace that has more is alone.
 
-    One pass over the runs that history counts. Only workspaces, never their runs, are gathered in the database, and
-    what is returned does not grow with them. A workspace is put to those before it by the number of runs before it: a
-    sum, since a greedy packing needs a loop.
+    It reads the runs once, and its result does not grow with the workspaces. The sum of the runs before a workspace
+    says which group it is in, because packing greedily would need a loop.
     """
     return history.compose(
         """
@@ -123,12 +118,13 @@ def _weighed(among: Range, step: int, since: datetime | None) -> Sql:
         SELECT workspaces[1]::text, workspaces[cardinality(workspaces)]::text, runs::bigint, cardinality(workspaces)
         FROM steps ORDER BY workspaces[1]
         """,
-        live=history.fragments().history, where=history.in_history(among, since), step=step, half=max(step // 2, 1),
+        live=history.fragments().history, where=among.where("live.workspace", "live.run"), step=step,
+        half=max(step // 2, 1),
     )  # fmt: skip
 
 
-def _cuts(heavy: Sequence[str], step: int, since: datetime | None) -> dict[str, list[str]]:
-    """Where heavy workspaces are cut: on quantiles of the run's key, which never changes, as its time does."""
+def _cuts(heavy: Sequence[str], step: int) -> dict[str, list[str]]:
+    """Where to cut heavy workspaces: at quantiles of the run's key, which never changes, unlike its time."""
     statement = history.compose(
         """
         SELECT workspace::text, run::text FROM (
@@ -138,7 +134,7 @@ def _cuts(heavy: Sequence[str], step: int, since: datetime | None) -> dict[str, 
         ) AS numbered
         WHERE mod(position, {step}) = 0 ORDER BY numbered.workspace, numbered.run
         """,
-        live=history.fragments().history, where=history.in_history(EVERYWHERE, since),
+        live=history.fragments().history, where=EVERYWHERE.where("live.workspace", "live.run"),
         heavy=history.keys(heavy, history.fragments().workspace_type), step=step,
     )  # fmt: skip
     cuts: dict[str, list[str]] = defaultdict(list)
@@ -148,7 +144,7 @@ def _cuts(heavy: Sequence[str], step: int, since: datetime | None) -> dict[str, 
 
 
 def _pieces(step: Step, cuts: dict[str, list[str]], size: int) -> Iterator[Step]:
-    """A step as it is; or a heavy workspace's pieces, the last of which is open at its end."""
+    """A step as it is, or the pieces of a heavy workspace. The last piece has no end."""
     at = cuts.get(step.first, []) if step.first == step.last else []
     if at and len(at) * size >= step.runs:
         at = at[:-1]
@@ -158,60 +154,60 @@ def _pieces(step: Step, cuts: dict[str, list[str]], size: int) -> Iterator[Step]
 
 
 def not_captured() -> str:
-    """Why nothing may be planned now; empty if all writes are captured. A plan's snapshot must come after the triggers:
-    what was committed before it is in the plan, and what comes later in the change log."""
+    """Why nothing may be planned now; empty if all writes are captured. The snapshot must come after the triggers: what
+    was committed earlier is in the plan, and what comes later is in the change log."""
     problems = history.capture_problems()
     return f"Not every write is captured, so nothing can be backfilled: {'; '.join(problems)}." if problems else ""
 
 
 def carry_out(backfill_id: int) -> None:
-    """Plan a backfill and store its chunks; nothing if somebody else does, or has. What fails pauses it."""
+    """Plan a backfill and store its chunks, unless somebody else does. A failure pauses it."""
     with models.locked(backfill_id) as backfill:
         if backfill.status == BackfillStatus.ENQUEUED:
-            saved(backfill, status=BackfillStatus.PLANNING)
-            log.record(backfill, "planning")
+            store(backfill, status=BackfillStatus.PLANNING)
+            record(backfill, "planning")
         elif backfill.status != BackfillStatus.PLANNING:
             return
     if problem := not_captured():
         _give_up(backfill_id, problem)
         return
     try:
-        planned = plan(
-            Range(first=backfill.first_workspace, last=backfill.last_workspace),
-            since=backfill.since,
-            chunk_size=backfill.chunk_size,
-            concurrency=backfill.concurrency,
-            backfill_id=backfill_id,
-        )
+        among = Range(first=backfill.first_workspace, last=backfill.last_workspace)
+        its_plan = plan(among, chunk_size=backfill.chunk_size, backfill_id=backfill_id)
     except PlannedByAnother:
         return
     except (DatabaseError, InterfaceError) as error:
         connections[history.database()].close_if_unusable_or_obsolete()
         _give_up(backfill_id, f"planning failed: {history.brief(error)}")
         return
-    _store(backfill_id, planned)
+    _store(backfill_id, its_plan)
 
 
 def _store(backfill_id: int, plan: Plan) -> None:
-    if problem := not_captured():  # turned off while runs were counted
+    if problem := not_captured():  # triggers were turned off meanwhile
         _give_up(backfill_id, problem)
         return
     with models.locked(backfill_id) as backfill:
         if backfill.planned_at is not None or backfill.status not in KEEPS_A_PLAN:
             return
         for kind, packs in ((Kind.FILL, plan.chunks), (Kind.VERIFY, plan.ranges)):
-            models.chunks().bulk_create(lifecycle.new_chunks(backfill, kind, packs), batch_size=500)
-        saved(backfill, planned_at=plan.counted_at)
-        counts = f"{plan.runs:,} runs of {plan.workspaces:,} workspaces in {len(plan.chunks):,} chunks"
-        log.record(backfill, "planned", counts)
+            models.chunks().bulk_create((_chunk(backfill, kind, steps) for steps in packs), batch_size=500)
+        store(backfill, planned_at=plan.counted_at)
+        record(backfill, "planned", f"{plan.runs:,} runs in {len(plan.chunks):,} chunks")
         if backfill.status == BackfillStatus.PLANNING:
-            saved(backfill, status=BackfillStatus.RUNNING)
+            store(backfill, status=BackfillStatus.RUNNING)
             lifecycle.settle(backfill)
+
+
+def _chunk(backfill: Backfill, kind: str, steps: Sequence[Step]) -> Chunk:
+    whole = ranges.join(steps)
+    return Chunk(
+        backfill=backfill, kind=kind, planned=whole.runs, steps=list(map(list, steps)),
+        first_workspace=whole.first, after_run=whole.after_run, last_workspace=whole.last, last_run=whole.last_run,
+    )  # fmt: skip
 
 
 def _give_up(backfill_id: int, why: str) -> None:
     with models.locked(backfill_id) as backfill:
         if backfill.status == BackfillStatus.PLANNING:
-            saved(backfill, status=BackfillStatus.PAUSING, error=why)
-            log.record(backfill, "pause", why)
-            lifecycle.settle(backfill)
+            lifecycle.pause(backfill, why)

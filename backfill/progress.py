@@ -1,45 +1,20 @@
-"""How far a backfill is, how fast it goes, and why it waits: as values, for command, admin and machines."""
+"""How far a backfill is, how fast it goes, and why it waits, as values."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Max, Sum
 
-from backfill import models, states
+from backfill import models
 from backfill.models import Backfill, Chunk
 from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import conf
 
-MEASURED_AFTER_S: Final = 6.0
-"""Seconds of progress after which a rate says something."""
-
 MOST_LISTED: Final = 20
-"""Chunks of each kind that are listed."""
-
-
-class Active(NamedTuple):
-    """A chunk that a worker has. Its lease expires after ``lease_s`` seconds if nothing is heard of it."""
-
-    chunk: int
-    kind: str
-    extent: str
-    worker: str
-    done: int
-    planned: int
-    lease_s: float
-
-
-class Failure(NamedTuple):
-    """A chunk that failed: for good, or it waits to be tried again."""
-
-    chunk: int
-    kind: str
-    extent: str
-    runs: list[str]
-    error: str
+"""Chunks of a sort that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,92 +25,91 @@ class Phase:
     planned: int = 0
     rows: int = 0
     drift: int = 0
+    seconds: float = 0.0
+    """That its transactions took, of all workers together."""
     chunks: dict[str, int] | None = None
     """How many chunks have each status."""
 
     @property
     def percent(self) -> float:
-        """Never more than 100, and 100 only at the end."""
+        """100 only at the end."""
         return 1_000 * self.done // self.planned / 10 if self.planned else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A backfill at one moment. Times in seconds; None where nobody can know yet."""
+    """A backfill at one moment. A figure is None if nobody can know it yet."""
 
     backfill: Backfill
     fill: Phase
     verify: Phase
     reasons: list[str]
-    """Why it waits, or does less than it was asked to."""
-    active: list[Active]
-    retrying: list[Failure]
-    failures: list[Failure]
+    """Why it waits."""
+    active: list[Chunk]
+    """Chunks that a worker has."""
+    retrying: list[Chunk]
+    """Chunks that failed and are to be tried again."""
+    failures: list[Chunk]
+    """Chunks that failed for good."""
     runs_per_s: float | None = None
     eta_s: float | None = None
 
     @property
     def phase(self) -> Phase:
-        """The one that it is in."""
+        """The phase that it is in."""
         return self.verify if self.backfill.status == BackfillStatus.VERIFYING else self.fill
 
     @property
     def waits(self) -> bool:
-        """Nobody works on it, for a reason: what was measured before says nothing."""
+        """Whether nobody works on it, for a reason."""
         return bool(self.reasons or self.retrying) and not self.active
 
     def as_json(self) -> dict[str, Any]:
         backfill = self.backfill
-        copied = ("status", "actor", "first_workspace", "last_workspace", "chunk_size", "concurrency",
-                  "current_concurrency", "error")  # fmt: skip
-        moments = ("since", "created_at", "planned_at", "finished_at")
+        copied = ("status", "actor", "first_workspace", "last_workspace", "chunk_size", "concurrency", "error")
+        moments = ("created_at", "planned_at", "finished_at")
         return {
             "id": backfill.pk,
             **{name: getattr(backfill, name) for name in copied},
-            **{name: _iso(getattr(backfill, name)) for name in moments},
+            **{name: (at := getattr(backfill, name)) and at.isoformat() for name in moments},
             "fill": {**asdict(self.fill), "percent": self.fill.percent},
             "verify": {**asdict(self.verify), "percent": self.verify.percent},
             "runs_per_s": self.runs_per_s,
             "eta_s": self.eta_s,
             "reasons": self.reasons,
-            **{name: [each._asdict() for each in getattr(self, name)] for name in ("active", "retrying", "failures")},
+            **{name: [each.as_json() for each in getattr(self, name)] for name in ("active", "retrying", "failures")},
         }
 
 
 def of(backfill: Backfill) -> Progress:
-    """Read it all."""
+    """Read the progress of a backfill."""
     now = models.database_time()
     retrying = models.chunks(backfill).filter(status=ChunkStatus.PENDING).exclude(error="")
+    failed = models.chunks(backfill).filter(status=ChunkStatus.FAILED)
     progress = Progress(
         backfill=backfill,
         fill=phase(backfill, Kind.FILL),
         verify=phase(backfill, Kind.VERIFY),
         reasons=_reasons(backfill, now),
-        active=[_active(chunk, now) for chunk in models.active(backfill).order_by("id")],
-        retrying=_failed(retrying) if backfill.is_open else [],
-        failures=_failed(models.chunks(backfill).filter(status=ChunkStatus.FAILED)),
+        active=list(models.active(backfill).order_by("id")),
+        retrying=list(retrying.order_by("id")[:MOST_LISTED]) if backfill.is_open else [],
+        failures=list(failed.order_by("id")[:MOST_LISTED]),
     )
-    runs_per_s = None if progress.waits else _rate(backfill)
-    left = progress.phase.planned - progress.phase.done
-    return replace(progress, runs_per_s=runs_per_s, eta_s=left / runs_per_s if runs_per_s else None)
+    now_in = progress.phase
+    runs_per_s = len(progress.active) * now_in.done / now_in.seconds if now_in.seconds else 0.0
+    if not runs_per_s:
+        return progress
+    return replace(progress, runs_per_s=runs_per_s, eta_s=(now_in.planned - now_in.done) / runs_per_s)
 
 
 def phase(backfill: Backfill, kind: str) -> Phase:
-    """How far one kind of its chunks is."""
-    sums = {name: Sum(name) for name in ("passed", "planned", "rows", "drift")}
+    """Sum up its chunks of one kind."""
+    sums = {name: Sum(name) for name in ("passed", "planned", "rows", "drift", "seconds")}
     of_kind = models.chunks(backfill).filter(kind=kind).values("status").order_by("status")
     by_status = list(of_kind.annotate(count=Count("id"), **sums))
-    done, planned, rows, drift = (sum(int(each[name]) for each in by_status) for name in sums)
-    return Phase(done, planned, rows, drift, {each["status"]: each["count"] for each in by_status})
-
-
-def _rate(backfill: Backfill) -> float | None:
-    """Runs a second over the last ticks; None until they say something."""
-    if backfill.status not in states.WORKING or len(backfill.samples) < 2:
-        return None
-    (since_s, before), (until_s, done) = backfill.samples[0], backfill.samples[-1]
-    took_s = until_s - since_s
-    return (done - before) / took_s if took_s >= MEASURED_AFTER_S and done > before else None
+    totals: dict[str, Any] = {name: sum(each[name] for each in by_status) for name in sums}
+    counts = {each["status"]: each["count"] for each in by_status}
+    return Phase(done=totals.pop("passed"), chunks=counts, **totals)
 
 
 def _reasons(backfill: Backfill, now: datetime) -> list[str]:
@@ -145,10 +119,10 @@ def _reasons(backfill: Backfill, now: datetime) -> list[str]:
     if current is not None and current.pk != backfill.pk:
         return [f"waits for backfill {current.pk}, which is {current.status}"]
     settings = conf.settings()
-    looked_s = (now - (backfill.ticked_at or backfill.created_at)).total_seconds()
-    if looked_s > 5 * settings.backfill_tick_s:
+    silent_s = (now - (backfill.ticked_at or backfill.created_at)).total_seconds()
+    if silent_s > 5 * settings.tick_period_s:
         is_there = f"is celery beat running, and a worker on the queue {settings.queue}?"
-        return [f"no tick looked after it for {looked_s:.0f} s: {is_there}"]
+        return [f"no tick looked after it for {silent_s:.0f} s: {is_there}"]
     if backfill.waiting:
         return [backfill.waiting]
     if _lacks_worker(backfill, now):
@@ -157,25 +131,12 @@ def _reasons(backfill: Backfill, now: datetime) -> list[str]:
 
 
 def _lacks_worker(backfill: Backfill, now: datetime) -> bool:
-    """Ticks ask for workers, there is something to do for them, and nobody came for a while."""
-    last = backfill.events.order_by("-id").first()
-    waited_s = (now - (last.at if last else backfill.created_at)).total_seconds()
-    if waited_s <= 5 * conf.settings().backfill_tick_s:
+    """Whether there is something to do, and no worker came for a while."""
+    settings = conf.settings()
+    until = models.chunks(backfill).aggregate(last=Max("lease_until"))["last"]
+    seen_at = until - timedelta(seconds=settings.backfill_lease_s) if until else backfill.created_at
+    if (now - seen_at).total_seconds() <= 5 * settings.tick_period_s:
         return False
     if backfill.status == BackfillStatus.ENQUEUED:
         return True
     return models.claimable(backfill).exists() and not models.active(backfill).exists()
-
-
-def _active(chunk: Chunk, now: datetime) -> Active:
-    lease_s = round(max((chunk.lease_until - now).total_seconds(), 0.0), 1) if chunk.lease_until else 0.0
-    return Active(chunk.pk, chunk.kind, chunk.extent, chunk.worker, chunk.passed, chunk.planned, lease_s)
-
-
-def _failed(chunks: QuerySet[Chunk]) -> list[Failure]:
-    listed = chunks.order_by("id")[:MOST_LISTED]
-    return [Failure(chunk.pk, chunk.kind, chunk.extent, chunk.failed_runs, chunk.error) for chunk in listed]
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -1,24 +1,22 @@
-"""Positions in the order of (workspace, run), with keys as text, and what is between two of them.
+"""Steps: the smallest parts of a plan, as ranges of (workspace, run) with keys as text.
 
-A plan is a list of steps: whole workspaces that are next to each other, or a part of one that has more runs. Chunks are
-steps packed together, and so is what one transaction fills. A step knows how many runs it had when it was planned, so
-nobody needs to count, or to look for the place where the next transaction should end.
+A step is a row of whole workspaces, or a part of a large one. A chunk is a list of steps, and a transaction fills some
+of them. A step knows how many runs it had when it was planned. So nobody counts again, or looks for the place where the
+next transaction should end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from backfill.models import Chunk
 from workflows_tasks import history
 from workflows_tasks.history import Range
 
 
 class Step(NamedTuple):
-    """From ``first``, there past ``after_run`` if it is given, to ``last``, there up to ``last_run`` if it is given."""
+    """From ``first`` to ``last``: past ``after_run`` of the first, and up to ``last_run`` of the last, if given."""
 
     first: str
     after_run: str | None
@@ -28,68 +26,57 @@ class Step(NamedTuple):
 
     @property
     def range(self) -> Range:
-        """It, as statements take it."""
         return Range(first=self.first, last=self.last, after_run=self.after_run, last_run=self.last_run)
 
     @property
     def is_tidy(self) -> bool:
-        """It is within one workspace, or has whole ones only: then an index leads to its runs and to no others."""
+        """Whether an index leads to its runs and to no others: it is within one workspace, or has whole ones only."""
         return self.first == self.last or (self.after_run is None and self.last_run is None)
 
 
-def joined(steps: Sequence[Step]) -> Step:
-    """Steps that follow each other, as one."""
+def join(steps: Sequence[Step]) -> Step:
+    """Make one step of steps that follow each other."""
     first, last = steps[0], steps[-1]
     return Step(first.first, first.after_run, last.last, last.last_run, sum(step.runs for step in steps))
 
 
-def packed(steps: Sequence[Step], size: int) -> Iterator[list[Step]]:
-    """Steps in packs of at most ``size`` runs, as many as fit; a step that has more is a pack of its own."""
-    pack: list[Step] = []
+def pack(steps: Sequence[Step], size: int) -> Iterator[list[Step]]:
+    """Divide steps into lists of at most ``size`` runs. A step that has more is alone."""
+    some: list[Step] = []
     runs = 0
     for step in steps:
-        if pack and runs + step.runs > size:
-            yield pack
-            pack, runs = [], 0
-        pack.append(step)
+        if some and runs + step.runs > size:
+            yield some
+            some, runs = [], 0
+        some.append(step)
         runs += step.runs
-    if pack:
-        yield pack
+    if some:
+        yield some
 
 
-def next_batch(steps: Sequence[Step], size: int, since: Any = None) -> tuple[Step, list[Step]]:
-    """What to fill next, about ``size`` runs at most, and what is left then.
+def next_batch(steps: Sequence[Step], size: int) -> tuple[Step, list[Step]]:
+    """Return what to fill next, of at most about ``size`` runs, and the steps that are left then.
 
-    As many steps as fit and are tidy together. A first step that is too large is cut, which asks the database.
+    It takes as many steps as fit and are tidy together. It cuts a first step that is too large.
     """
     if steps[0].runs > size:
-        first, *rest = cut(steps[0], size, since)
+        first, *rest = cut(steps[0], size)
         return first, [*rest, *steps[1:]]
-    fitting = [n for n, runs in enumerate(accumulate(step.runs for step in steps), start=1) if runs <= size]
-    count = max(n for n in fitting if n == 1 or joined(steps[:n]).is_tidy)
-    return joined(steps[:count]), list(steps[count:])
+    counts = [n for n, runs in enumerate(accumulate(step.runs for step in steps), start=1) if runs <= size]
+    count = max(n for n in counts if n == 1 or join(steps[:n]).is_tidy)
+    return join(steps[:count]), list(steps[count:])
 
 
 def whole_batch(steps: Sequence[Step], size: int) -> tuple[Step, list[Step]]:
-    """What to compare next, and what is left then: steps of whole workspaces, one at least, never cut."""
-    pack = next(packed(steps, size))
-    return joined(pack), list(steps[len(pack) :])
+    """Return what to compare next, and the steps that are left then. A comparison never cuts a workspace."""
+    first = next(pack(steps, size))
+    return join(first), list(steps[len(first) :])
 
 
-def halves(steps: Sequence[Step], since: Any = None) -> list[list[Step]]:
-    """Steps in two parts of about equal runs; one part if they are of a single run."""
-    if len(steps) == 1:
-        return [[step] for step in cut(steps[0], max(steps[0].runs // 2, 1), since)]
-    half = sum(step.runs for step in steps) / 2
-    ends = list(accumulate(step.runs for step in steps))[:-1]
-    middle = min(range(len(ends)), key=lambda n: abs(ends[n] - half)) + 1
-    return [list(steps[:middle]), list(steps[middle:])]
-
-
-def cut(step: Step, runs: int, since: Any = None) -> list[Step]:
-    """A step in two, the first with so many runs; or as it is, where it has not more than that (any more)."""
-    around = first_runs(step.range, 2, since, skip=runs - 1) if runs < step.runs else []
-    if len(around) < 2:  # the run to cut after, and one that comes after it
+def cut(step: Step, runs: int) -> list[Step]:
+    """Cut a step in two, the first with so many runs. It stays whole if it has no more than that now."""
+    around = first_runs(step.range, 2, skip=runs - 1) if runs < step.runs else []
+    if len(around) < 2:  # the run to cut after, and one more
         return [step]
     workspace, run = around[0]
     return [
@@ -98,25 +85,16 @@ def cut(step: Step, runs: int, since: Any = None) -> list[Step]:
     ]
 
 
-def first_runs(among: Range, limit: int, since: Any = None, *, skip: int = 0) -> list[tuple[str, str]]:
-    """``(workspace, run)`` of the first runs of a range that history counts."""
+def first_runs(among: Range, limit: int, *, skip: int = 0) -> list[tuple[str, str]]:
+    """Return ``(workspace, run)`` of the first runs of a range, of those that history counts."""
     statement = history.compose(
         """SELECT live.workspace::text, live.run::text FROM {live} WHERE {where}
            ORDER BY live.workspace, live.run OFFSET {skip} LIMIT {limit}""",
-        live=history.fragments().history, where=history.in_history(among, since), skip=skip, limit=limit,
+        live=history.fragments().history, where=among.where("live.workspace", "live.run"), skip=skip, limit=limit,
     )  # fmt: skip
     return history.rows(statement)
 
 
-def filled(chunk: Chunk) -> Range | None:
-    """What of a chunk was filled: up to what is left of it, or all. None if nothing was."""
-    whole = Range(chunk.first_workspace, chunk.last_workspace, after_run=chunk.after_run, last_run=chunk.last_run)
-    if not chunk.steps:
-        return whole
-    left = Step(*chunk.steps[0])
-    return replace(whole, last=left.first, last_run=left.after_run) if chunk.passed else None
-
-
-def loaded(steps: Sequence[Sequence[Any]]) -> list[Step]:
-    """Steps as ``Chunk.steps`` keeps them, which is as lists."""
+def load(steps: Sequence[Sequence[Any]]) -> list[Step]:
+    """Make steps of the lists that ``Chunk.steps`` has."""
     return [Step(*step) for step in steps]

@@ -20,7 +20,6 @@ class BackfillStatus(TextChoices):
     PLANNING = "planning"
     RUNNING = "running"
     VERIFYING = "verifying"
-    PAUSING = "pausing"
     PAUSED = "paused"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
@@ -34,7 +33,6 @@ class ChunkStatus(TextChoices):
     PENDING = "pending"
     RUNNING = "running"
     DONE = "done"
-    SPLIT = "split"
     FAILED = "failed"
 
 
@@ -60,58 +58,52 @@ BACKFILL_MEANS: Final[Mapping[str, str]] = {
     _B.PLANNING: "A worker counts the runs of each workspace.",
     _B.RUNNING: "Chunks are filled.",
     _B.VERIFYING: "All chunks are filled; table and runs are compared.",
-    _B.PAUSING: "No chunk is claimed any more; workers finish their transaction.",
-    _B.PAUSED: "Nobody works on it. It goes on where it was when it is resumed.",
+    _B.PAUSED: "No chunk is claimed; workers finish their transaction. It goes on where it was when it is resumed.",
     _B.CANCELLING: "No chunk is filled any more; what open chunks had filled is looked over.",
     _B.CANCELLED: "Given up. What was filled stays, and is true.",
     _B.SUCCEEDED: "All is filled, and a comparison afterwards found no drift.",
-    _B.FAILED: "The rest is done; some chunks could not be filled, or drift remained.",
+    _B.FAILED: "The rest is done; some runs could not be filled, or drift remained.",
 }
 CHUNK_MEANS: Final[Mapping[str, str]] = {
     _C.PENDING: "Waits for a worker.",
     _C.RUNNING: "A worker holds its lease.",
     _C.DONE: "All its runs are filled and looked over, or its workspaces compared without drift.",
-    _C.SPLIT: "It failed three times; two chunks have its rest now, and a third looks over what it had filled.",
-    _C.FAILED: "It failed three times and is as small as a chunk gets; its error and its run are named.",
+    _C.FAILED: "Some of its runs were refused and are named, or it could not be compared; the rest of it is done.",
 }
 
 BACKFILL: Final = (
     Edge(_B.ENQUEUED, _B.PLANNING, "A worker took the first message."),
-    Edge(_B.ENQUEUED, _B.PAUSING, "Somebody paused it before it began."),
+    Edge(_B.ENQUEUED, _B.PAUSED, "Somebody paused it before it began."),
     Edge(_B.ENQUEUED, _B.CANCELLING, "Somebody cancelled it before it began."),
     Edge(_B.PLANNING, _B.RUNNING, "The plan is stored."),
-    Edge(_B.PLANNING, _B.PAUSING, "Somebody paused it, the plan is kept if it is ready in time; or planning failed."),
+    Edge(_B.PLANNING, _B.PAUSED, "Planning failed; or somebody paused it, and the plan is kept if it gets ready."),
     Edge(_B.PLANNING, _B.CANCELLING, "Somebody cancelled it; the plan is dropped."),
     Edge(_B.RUNNING, _B.VERIFYING, "The last chunk was filled."),
-    Edge(_B.RUNNING, _B.FAILED, "All chunks but the failed ones are filled; retry takes those up again."),
-    Edge(_B.RUNNING, _B.PAUSING, "Somebody paused it, or more than a fifth of the last 20 attempts failed."),
+    Edge(_B.RUNNING, _B.FAILED, "All runs are filled but those that were refused."),
+    Edge(_B.RUNNING, _B.PAUSED, "Somebody paused it, or a chunk failed five times in a row."),
     Edge(_B.RUNNING, _B.CANCELLING, "Somebody cancelled it."),
     Edge(_B.VERIFYING, _B.SUCCEEDED, "Every range was compared, and none has drift."),
     Edge(_B.VERIFYING, _B.FAILED, "A range could not be compared, or drifts although its runs were logged."),
-    Edge(_B.VERIFYING, _B.PAUSING, "Somebody paused it, or comparing fails whatever the range."),
+    Edge(_B.VERIFYING, _B.PAUSED, "Somebody paused it."),
     Edge(_B.VERIFYING, _B.CANCELLING, "Somebody cancelled it; what is filled stays unverified."),
-    Edge(_B.PAUSING, _B.PAUSED, "The last lease was given back, or has expired."),
-    Edge(_B.PAUSING, _B.CANCELLING, "Somebody cancelled it while workers were still stopping."),
     Edge(_B.PAUSED, _B.ENQUEUED, "Somebody resumed it; it has no plan yet."),
     Edge(_B.PAUSED, _B.RUNNING, "Somebody resumed it; there are chunks to fill."),
     Edge(_B.PAUSED, _B.VERIFYING, "Somebody resumed it; all chunks were filled already."),
     Edge(_B.PAUSED, _B.CANCELLING, "Somebody cancelled it."),
     Edge(_B.CANCELLING, _B.CANCELLED, "Nobody holds a lease, and all that was filled is looked over."),
-    Edge(_B.FAILED, _B.RUNNING, "Somebody retried it; its failed chunks are pending again."),
-    Edge(_B.FAILED, _B.VERIFYING, "Somebody retried it; the ranges that drifted are compared again."),
+    Edge(_B.FAILED, _B.RUNNING, "Somebody resumed it; the runs that were refused are tried again."),
+    Edge(_B.FAILED, _B.VERIFYING, "Somebody resumed it; the ranges that drifted are compared again."),
 )
 
 CHUNK: Final = (
     Edge(_C.PENDING, _C.RUNNING, "A worker claimed it."),
-    Edge(_C.RUNNING, _C.RUNNING, "Its lease expired, and another worker claimed it."),
-    Edge(_C.RUNNING, _C.PENDING, "Its worker gave it back: its time was over, it had to wait, or it failed."),
+    Edge(_C.RUNNING, _C.PENDING, "Its worker gave it back, failed or died; or it had to wait."),
     Edge(_C.RUNNING, _C.DONE, "Its last transaction was committed; all rows of its range were looked over."),
-    Edge(_C.RUNNING, _C.SPLIT, "It failed three times at the same place; its rest was halved."),
-    Edge(_C.RUNNING, _C.FAILED, "It failed three times and cannot be halved further."),
-    Edge(_C.FAILED, _C.PENDING, "Somebody retried it."),
+    Edge(_C.RUNNING, _C.FAILED, "The rest of it is done; or comparing it failed five times in a row."),
+    Edge(_C.FAILED, _C.PENDING, "Somebody resumed the backfill."),
 )
 
-OPEN: Final = frozenset({_B.ENQUEUED, _B.PLANNING, _B.RUNNING, _B.VERIFYING, _B.PAUSING, _B.PAUSED, _B.CANCELLING})
+OPEN: Final = frozenset({_B.ENQUEUED, _B.PLANNING, _B.RUNNING, _B.VERIFYING, _B.PAUSED, _B.CANCELLING})
 """Backfills that are not at their end."""
 
 WORKING: Final = frozenset({_B.RUNNING, _B.VERIFYING})

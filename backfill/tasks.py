@@ -1,20 +1,20 @@
-"""What Celery runs. Thin: the work is in ``worker``, the orchestration in ``control``.
+"""What Celery runs.
 
-Arguments are ints, so any serializer a host accepts will do. No task keeps anything in its process. A message says no
-more than "claim and work": one that is lost is sent again, and one that comes three times finds nothing to claim.
+A message says no more than "claim and work". If it is lost, the next tick sends another. If it comes three times,
+nothing is left to claim. Arguments are ints, for any serializer.
 """
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from backfill import control, worker
+from backfill import control, planner, worker
 from workflows_tasks import conf
 
 
 @shared_task(ignore_result=True)
 def tick() -> None:
-    """On beat: look after the open backfill, and ask for as many workers as may work on it."""
+    """On beat: look after the open backfill, and ask for workers."""
     backfill_id, messages = control.tick()
     for _ in range(messages):
         ask(backfill_id)
@@ -22,19 +22,19 @@ def tick() -> None:
 
 @shared_task(ignore_result=True)
 def work(backfill_id: int) -> None:
-    """Claim chunks of a backfill and work on them for a while; ask for another worker if there is more to do then."""
+    """Work on a backfill for a while. Ask for another worker if there is more to do then."""
     if worker.work(backfill_id):
         ask(backfill_id)
 
 
 def ask(backfill_id: int) -> None:
-    """Send a ``work`` message. It expires when the next tick would send another in its place."""
+    """Send a ``work`` message. It expires when the next tick would send another."""
     settings = conf.settings()
-    limit_s = round(settings.backfill_slice_s + settings.backfill_plan_timeout_s)
+    limit_s = round(worker.SLICE_S + planner.TIMEOUT_S)
     work.apply_async(
         args=(backfill_id,),
         queue=settings.backfill_queue,
-        expires=settings.backfill_tick_s,
+        expires=settings.tick_period_s,
         time_limit=limit_s,
-        soft_time_limit=limit_s,  # or the host's own would hold, which may be shorter than planning takes
+        soft_time_limit=limit_s,  # the host's own may be shorter than planning takes
     )

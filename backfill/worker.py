@@ -1,8 +1,7 @@
-"""What a worker does for one message: take a chunk, fill it or verify it a batch at a time, take another.
+"""What a worker does for one message: claim a chunk, fill or verify it batch by batch, claim another.
 
-It stops when its time is over, when the backfill is paused or cancelled, when live traffic needs the machine, and when
-there is nothing to take. Whatever ends it, and wherever, nothing is lost: what is committed is stored in the chunk, and
-the rest is claimed again.
+It stops when its time is over, when the backfill is paused or cancelled, when it should wait, and when nothing is left.
+A kill loses nothing: what is committed is stored in the chunk, and somebody claims the rest again.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from backfill import leases, log, models, planner, ranges, states, throttle
+from backfill import leases, lifecycle, models, planner, ranges, states, throttle
 from backfill.leases import Lease, LeaseLost
+from backfill.log import log
 from backfill.ranges import Step
 from backfill.states import BackfillStatus, Kind
 from workflows_tasks import conf, history
@@ -23,29 +23,36 @@ from workflows_tasks.errors import RecentWorkflowsError
 
 DB_ERRORS: Final = (DatabaseError, InterfaceError)
 
-GROWTH: Final = 2.0
-"""Most that a batch grows by from one transaction to the next: a cheap one says little about the next."""
+SLICE_S: Final = 60.0
+"""Seconds after which a message begins no new transaction."""
 
-FAR_OVER: Final = 5.0
-"""Times the target, past which a batch is a tenth of what it was at once."""
+TARGET_S: Final = 0.5
+"""Seconds that a transaction should take."""
+
+STATEMENT_TIMEOUT_S: Final = 4.0
+"""Seconds after which a statement gives up. For a lock it waits a quarter of that."""
+
+GROWTH: Final = 2.0
+"""A batch grows by no more than this: one that was cheap says little about the next."""
 
 SHRINK: Final = 10
+"""What a batch is divided by after it was refused, or took too long."""
 
 MOST_COMPARED: Final = 2_000_000
-"""Runs that one statement compares; a workspace with more is compared in parts, by its workflows."""
+"""Runs that one statement compares. A larger workspace is compared in parts, by its workflows."""
 
 
 class Drifts(RecentWorkflowsError):
-    """A range has drift. Its runs are in the change log; it is compared again."""
+    """A range has drift. Its runs are in the change log now, and it is compared again."""
 
 
 def work(backfill_id: int) -> bool:
-    """Work on a backfill for ``BACKFILL_SLICE_S`` seconds; True if that was too short, and there is more to do.
+    """Work on a backfill for ``SLICE_S`` seconds; True if there is more to do.
 
-    However short or late it is, a message that gets a chunk brings it a batch further unless live traffic needs the
-    machine, and only such a message asks for another: they do not multiply, however often each is delivered.
+    A message that gets a chunk always brings it a batch further, unless it should wait. Only such a message is followed
+    by another. So messages do not multiply, however often each is delivered.
     """
-    until_s = time.monotonic() + conf.settings().backfill_slice_s
+    until_s = time.monotonic() + SLICE_S
     backfill = models.backfills().filter(pk=backfill_id).first()
     if backfill is None:  # deleted since the message was sent
         return False
@@ -60,49 +67,43 @@ def work(backfill_id: int) -> bool:
 
 
 def _attempt(lease: Lease, until_s: float) -> bool:
-    """One claim of a chunk, until it is done, has failed, or is given back; True if another may be claimed."""
+    """Work on a chunk until it is done, fails, or is given back; True if another may be claimed."""
     try:
-        return _Attempt(lease, until_s).carried_out()
-    except LeaseLost:
-        log.lease_lost(lease.chunk)
+        return _Attempt(lease, until_s).run()
+    except LeaseLost as error:
+        log.warning("backfill=%d %s", lease.backfill.pk, error)
         return False
     except (*DB_ERRORS, Drifts) as error:
-        _failed(lease, error)
+        _store_failure(lease, error)
         return True
 
 
-def _failed(lease: Lease, error: Exception) -> None:
-    """Store how an attempt ended. If the database does not answer, the lease expires."""
+def _store_failure(lease: Lease, error: Exception) -> None:
+    """Store that an attempt failed. If the database does not answer, the lease expires."""
     if isinstance(error, DB_ERRORS):
         connections[history.database()].close_if_unusable_or_obsolete()
     try:
-        leases.fail(lease, history.brief(error), is_its_own=_is_its_own(error))
-    except LeaseLost:
-        log.lease_lost(lease.chunk)
-    except DB_ERRORS:
-        log.unreachable(lease.chunk, error)
-        raise
+        leases.fail(lease, history.brief(error))
+    except LeaseLost as lost:
+        log.warning("backfill=%d %s", lease.backfill.pk, lost)
 
 
-def _is_its_own(error: Exception) -> bool:
-    """The chunk's own runs are to blame, so that a part of it may go through. One of them may take too long."""
-    is_too_slow = history.sqlstate(error) == history.STATEMENT_TIMEOUT
-    return isinstance(error, Drifts) or is_too_slow or history.is_refusal(error)
+def _is_about_runs(error: Exception) -> bool:
+    """Whether the runs themselves are to blame, so that some of them may go through."""
+    return history.sqlstate(error) == history.STATEMENT_TIMEOUT or history.is_refusal(error)
 
 
 class _Attempt:
-    """Fills or verifies a chunk batch by batch."""
+    """One worker at one chunk."""
 
     def __init__(self, lease: Lease, until_s: float) -> None:
         self._lease = lease
         self._until_s = until_s
         self._is_over = False
-        self._left = ranges.loaded(lease.chunk.steps)
-        largest_step = max((step.runs for step in self._left), default=1)
-        self._batch = lease.backfill.batch or largest_step
-        self._throttle = throttle.Throttle()
+        self._left = ranges.load(lease.chunk.steps)
+        self._batch = max((step.runs for step in self._left), default=1)
 
-    def carried_out(self) -> bool:
+    def run(self) -> bool:
         step = self._fill if self._lease.chunk.kind == Kind.FILL else self._verify
         while self._left:
             waiting = self._reason_to_stop()
@@ -111,48 +112,56 @@ class _Attempt:
                 return False
             step()
             self._is_over = time.monotonic() >= self._until_s
-        leases.finish(self._lease, batch=self._batch)
+        leases.finish(self._lease)
         return True
 
     def _reason_to_stop(self) -> str | None:
-        """Why no other batch may begin; empty if it is for no reason of live traffic."""
+        """Why no other batch may begin; empty if it is over or stopped, None if one may begin."""
         status = models.backfills().values_list("status", flat=True).get(pk=self._lease.backfill.pk)
         if status not in states.WORKING or self._is_over:
             return ""
-        self._throttle = throttle.look()
-        return str(self._throttle) if self._throttle.stops else None
+        return "; ".join(throttle.reasons_to_wait()) or None
 
     def _fill(self) -> None:
-        since = self._lease.backfill.since
-        batch, left = ranges.next_batch(self._left, self._batch, since)
+        batch, *left = self._left  # this is refused if it cannot even be cut
         started_s = time.monotonic()
 
         def before_commit(written: int) -> None:
             leases.commit(self._lease, left, written=written, took_s=time.monotonic() - started_s)
 
         try:
-            written = history.fill(batch.range, since=since, limits=_limits(), before_commit=before_commit)
+            batch, left = ranges.next_batch(self._left, self._batch)
+            written = history.fill(batch.range, limits=_limits(), before_commit=before_commit)
         except DatabaseError as error:
-            self._batch = shrunk(batch.runs)
-            if history.sqlstate(error) != history.STATEMENT_TIMEOUT or batch.runs <= SHRINK:
+            if not _is_about_runs(error):
                 raise
-            log.batch_too_slow(self._lease.chunk, runs=batch.runs, smaller=self._batch)
-            leases.hold(self._lease)
+            self._narrow_down(batch, left, error)
             return
         took_s = time.monotonic() - started_s
-        log.batch_filled(self._lease.chunk, runs=batch.runs, rows=written, took_s=took_s)
+        log.debug("chunk=%d: runs=%d rows=%d seconds=%.3f", self._lease.chunk.pk, batch.runs, written, took_s)
         self._left = left
-        self._adapt(batch, took_s)
+        self._lease.chunk.failures = 0
+        self._batch = adapt(batch.runs, took_s)
 
-    def _adapt(self, batch: Step, took_s: float) -> None:
-        next_batch = adapted(batch.runs, took_s, may_grow=self._throttle.may_grow)
-        # A batch that was small because its chunk ended says nothing about larger ones.
-        self._batch = next_batch if self._left or next_batch < batch.runs else max(next_batch, self._batch)
+    def _narrow_down(self, batch: Step, left: list[Step], error: DatabaseError) -> None:
+        """Try a tenth of a batch that was refused or took too long. Go past a single run."""
+        if self._batch > 1 and batch.runs > 1:
+            self._batch = max(min(batch.runs, self._batch) // SHRINK, 1)
+            log.warning(
+                "chunk=%d: %d runs next, after %d: %s",
+                self._lease.chunk.pk, self._batch, batch.runs, history.brief(error),
+            )  # fmt: skip
+            leases.hold(self._lease)
+            return
+        leases.refuse(self._lease, batch, left, history.brief(error))
+        self._left = left
+        if lifecycle.has_failed(self._lease.chunk):
+            raise error
 
     def _verify(self) -> None:
         started_s = time.monotonic()
         batch, left = ranges.whole_batch(self._left, conf.settings().audit_chunk)
-        drift = list(_drift(batch, self._lease.backfill.since))
+        drift = list(_drift(batch))
         if drift:
             leases.hold(self._lease, drift=len(drift))
             history.repair(drift)
@@ -161,31 +170,20 @@ class _Attempt:
         self._left = left
 
 
-def _drift(batch: Step, since: Any) -> Iterator[history.Difference]:
-    """Differences of a range of whole workspaces that nothing which waits explains."""
+def _drift(batch: Step) -> Iterator[history.Difference]:
+    """Compare a range of whole workspaces."""
     pieces = ceil(batch.runs / MOST_COMPARED) or 1
     for piece in range(pieces):
-        differences = history.compare(batch.range, since=since, part=(piece, pieces))
+        differences = history.compare(batch.range, part=(piece, pieces))
         yield from (difference for difference in differences if difference.state == history.DRIFT)
 
 
-def adapted(runs: int, took_s: float, *, may_grow: bool = True) -> int:
-    """Runs of the next batch, after one with ``runs``. It may not grow while nobody knows how live traffic is."""
-    target_s = conf.settings().backfill_target_s
-    if took_s > FAR_OVER * target_s:
-        return shrunk(runs)
-    factor = min(target_s / max(took_s, 1e-6), GROWTH if may_grow else 1.0)
-    return max(round(runs * factor), 1)
-
-
-def shrunk(runs: int) -> int:
-    """After a batch that took far too long, or did not come to its end."""
-    return max(runs // SHRINK, 1)
+def adapt(runs: int, took_s: float) -> int:
+    """Return the size of the next batch."""
+    return max(round(runs * min(TARGET_S / max(took_s, 1e-6), GROWTH)), 1)
 
 
 def _limits() -> dict[str, str]:
-    """Limits of a transaction that fills: what waits for its rows waits no longer than that."""
-    settings = conf.settings()
-    statement_s = settings.backfill_statement_timeout_s
-    # A worker that stands still must not keep its rows, nor its chunk: the server ends its session.
-    return history.limits(statement_s=statement_s, lock_s=statement_s / 4, idle_s=settings.backfill_lease_s / 2)
+    """Limits of a transaction that fills. The server ends the session of a worker that stands still."""
+    idle_s = conf.settings().backfill_lease_s / 2
+    return history.limits(statement_s=STATEMENT_TIMEOUT_S, lock_s=STATEMENT_TIMEOUT_S / 4, idle_s=idle_s)

@@ -9,7 +9,7 @@ from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from backfill.coverage import coverage
+from backfill.coverage import is_filled
 from demo import measure, replaced
 from demo.bots.models import SavedRun, Workspace
 from demo.cards import cards
@@ -78,7 +78,7 @@ def _recent(workspace: Workspace | None, user: str | None) -> dict[str, Any]:
     notice = ""
     if freshness.waiting_s > LATE_S and not user:
         notice = "Recent workflows are behind. Nothing is lost; they catch up by themselves."
-    elif not coverage(workspace).is_filled:
+    elif not is_filled(workspace):
         notice = "Older workflows are not all in yet. What is run now appears at once."
     lags = {q: measure.lag_s(freshness.counters, q / 100) for q in (50, 99)}
     address = urlencode({"workspace": workspace.pk, "user": user or ""})

@@ -106,39 +106,11 @@ class Settings:
     compare_timeout_s: float = 60.0
     """Seconds after which one comparison of the audit or of ``verify`` gives up. Its range is noted and passed over."""
 
-    backfill_concurrency: int = 2
-    """Chunks that a backfill works on at the same time, unless it is told otherwise."""
-
-    backfill_chunk: int = 200_000
-    """Runs in one chunk of a backfill, unless it is told otherwise."""
-
-    backfill_target_s: float = 0.5
-    """Seconds that one transaction of a backfill should take; the number of runs in it is adapted to that."""
-
-    backfill_statement_timeout_s: float = 4.0
-    """Seconds after which a statement of a backfill gives up; it is then tried with a tenth of its runs. A pause may
-    take as long."""
-
-    backfill_plan_timeout_s: float = 3_600.0
-    """Seconds after which a statement that plans a backfill gives up; it counts all runs."""
-
     backfill_lease_s: float = 30.0
     """Seconds after which the chunk of a worker that says nothing is given to another."""
 
-    backfill_slice_s: float = 60.0
-    """Seconds after which a Celery message of a backfill begins no new transaction. It always runs at least one."""
-
-    backfill_tick_s: float = 2.0
-    """Seconds between two looks at the running backfill (Celery beat)."""
-
-    backfill_shed_s: float = 2.0
-    """Age of the oldest change in the log, in seconds, past which a backfill works on one chunk fewer."""
-
-    backfill_stop_s: float = 10.0
+    backfill_stop_s: float = 4.0
     """Age of the oldest change in the log, in seconds, past which a backfill begins no new transaction."""
-
-    backfill_replication_lag_s: float = 10.0
-    """Seconds that a replica may be behind. Past that, a backfill begins no new transaction."""
 
     backfill_throttle: str | None = None
     """Dotted path of your own ``() -> str | None``: a reason for a backfill to wait, or None if there is none."""
@@ -249,14 +221,6 @@ def _across(raw: dict[str, Any]) -> list[ConfigurationError]:
 
     rules = [
         ("flush_window_s", "flush_time_limit_s", "a flush would be killed before the next one is due"),
-        ("backfill_target_s", "backfill_statement_timeout_s", "a backfill's transactions could never take their time"),
-        (
-            "backfill_statement_timeout_s",
-            "backfill_lease_s",
-            "a chunk would be taken from a worker that still fills it",
-        ),
-        ("backfill_tick_s", "backfill_lease_s", "a worker's death would be noticed before it is looked for"),
-        ("backfill_shed_s", "backfill_stop_s", "a backfill would stop before it slows down"),
     ]
     return [
         ConfigurationError(

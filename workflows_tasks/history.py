@@ -34,7 +34,6 @@ from workflows_tasks.projection.sql import (
     compose,
     execute,
     fragments,
-    in_history,
     join,
     keys,
     not_true,
@@ -53,7 +52,7 @@ from workflows_tasks.projection.transactions import (
 __all__ = [
     "DRIFT", "EVERYWHERE", "STATEMENT_TIMEOUT", "Difference", "Host", "Part", "Range", "Sql", "brief",
     "capture_problems", "column_type", "compare", "compose", "database", "estimated_runs", "execute", "fill",
-    "fragments", "host", "in_history", "is_refusal", "join", "keys", "limits", "not_true", "oldest_change_s",
+    "fragments", "host", "is_refusal", "join", "keys", "limits", "not_true", "oldest_change_s",
     "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed", "recheck_filled", "repair",
     "repair_now", "rows", "runs_of", "snapshot", "sqlstate", "text_of", "value", "workspace_text",
 ]  # fmt: skip
@@ -75,20 +74,18 @@ def capture_problems() -> list[str]:
 def fill(
     among: Range,
     *,
-    since: Any = None,
     limits: Mapping[str, str] | None = None,
     before_commit: Callable[[int], None] | None = None,
 ) -> int:
     """Advance the rows of all runs of a range that history counts, in a transaction of its own; returns rows written.
 
     Args:
-        since: only runs used at that moment or later.
         limits: settings of the transaction, as ``limits()`` returns them.
         before_commit: called with the number of rows written, inside the transaction. What it writes is committed with
             them, and nothing is if it raises.
     """
     with read_committed(limits or {}):
-        written = writer.fill(among, since)
+        written = writer.fill(among)
         if before_commit is not None:
             before_commit(written)
     return written

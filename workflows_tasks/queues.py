@@ -80,7 +80,7 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
     }
     # Asked of the settings, since an app may be configured before Django's registry is ready.
     if any(entry.split(".")[0] == "backfill" for entry in django_settings.INSTALLED_APPS):
-        periods_s["backfill"] = ("backfill.tasks.tick", settings.backfill_tick_s)
+        periods_s["backfill"] = ("backfill.tasks.tick", settings.tick_period_s)
     return {
         f"recent-workflows-{name}": {
             "task": task,

@@ -1,11 +1,11 @@
-"""Backfills, their chunks, and who did what to them. Keys of the host are text: no foreign key leads out of here."""
+"""Backfills and their chunks. Keys of the host are text: no foreign key leads out of here."""
 
 from __future__ import annotations
 
 from django.db import migrations, models
 from django.db.models import CASCADE, Q
 
-OPEN = ["cancelling", "enqueued", "paused", "pausing", "planning", "running", "verifying"]
+OPEN = ["cancelling", "enqueued", "paused", "planning", "running", "verifying"]
 NOT_FILLED = ("failed", "pending", "running")
 ID = models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")
 
@@ -24,15 +24,10 @@ class Migration(migrations.Migration):
                 ("actor", models.CharField(max_length=200)),
                 ("first_workspace", models.TextField(null=True)),
                 ("last_workspace", models.TextField(null=True)),
-                ("since", models.DateTimeField(null=True)),
                 ("chunk_size", models.PositiveIntegerField()),
                 ("concurrency", models.PositiveIntegerField()),
-                ("current_concurrency", models.PositiveIntegerField()),
-                ("batch", models.PositiveIntegerField(default=0)),
                 ("waiting", models.TextField(default="")),
                 ("error", models.TextField(default="")),
-                ("outcomes", models.CharField(default="", max_length=20)),
-                ("samples", models.JSONField(default=list)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 ("planned_at", models.DateTimeField(null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
@@ -44,23 +39,10 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Event",
-            fields=[
-                ("id", ID.clone()),
-                ("at", models.DateTimeField(auto_now_add=True)),
-                ("actor", models.CharField(max_length=200)),
-                ("what", models.CharField(max_length=30)),
-                ("detail", models.TextField(default="")),
-                ("backfill", models.ForeignKey("backfill.backfill", CASCADE, related_name="events")),
-            ],
-            options={"ordering": ["id"]},
-        ),
-        migrations.CreateModel(
             name="Chunk",
             fields=[
                 ("id", ID.clone()),
                 ("kind", models.CharField(max_length=6)),
-                ("order", models.PositiveIntegerField()),
                 ("status", models.CharField(default="pending", max_length=7)),
                 ("is_open", models.BooleanField(default=False)),
                 ("first_workspace", models.TextField()),
@@ -78,15 +60,13 @@ class Migration(migrations.Migration):
                 ("failures", models.PositiveIntegerField(default=0)),
                 ("retry_at", models.DateTimeField(null=True)),
                 ("error", models.TextField(default="")),
-                ("failed_runs", models.JSONField(default=list)),
+                ("refused", models.JSONField(default=list)),
                 ("seconds", models.FloatField(default=0.0)),
-                ("done_at", models.DateTimeField(null=True)),
                 ("backfill", models.ForeignKey("backfill.backfill", CASCADE, related_name="chunks")),
-                ("parent", models.ForeignKey("backfill.chunk", CASCADE, null=True, related_name="children")),
             ],
             options={
                 "indexes": [
-                    models.Index(fields=["backfill", "kind", "status", "order"], name="backfill_chunk_claim"),
+                    models.Index(fields=["backfill", "kind", "status"], name="backfill_chunk_claim"),
                     models.Index(
                         fields=["backfill"],
                         name="backfill_chunk_not_filled",

@@ -1,7 +1,7 @@
-"""A Celery app whose workers die, or stand still, where they are told: ``celery -A tests.backfill.fatal worker``.
+"""A Celery app whose workers die where they are told: ``celery -A tests.backfill.fatal worker``.
 
-The order is a file with the name of a step. The first process that reaches the step takes the order away, writes its
-own id in its place, and kills its whole worker, or stops itself.
+The order is a file with the name of a step. The first process that reaches the step takes the order away, and kills its
+whole worker.
 """
 
 from __future__ import annotations
@@ -20,17 +20,13 @@ from celeryconfig import app as app  # noqa: PLC0414  # Celery looks for it here
 ORDER: Final = "FATAL_ORDER"
 """Environment variable: the path of the order."""
 
-STAND_STILL: Final = ", and stand still"
-"""End of an order that stops the process instead of killing its worker."""
-
-FILLING: Final = "before the transaction"
 COMMITTING: Final = "filled and counted, before the commit"
 LOOKING: Final = "committed, before the look"
 DONE: Final = "done, before the message is acknowledged"
 
 
 def carried_out(order: Path) -> Path:
-    """Where the id of the process is that carried an order out."""
+    """The file that is there once an order is carried out."""
     return order.with_suffix(".done")
 
 
@@ -38,16 +34,8 @@ def obey(step: str) -> None:
     """Carry out the order, if there is one for this step."""
     order = Path(os.environ[ORDER])
     with suppress(FileNotFoundError):
-        asked = order.read_text()
-        if asked.removesuffix(STAND_STILL) != step:
-            return
-        taken = order.with_suffix(".taken")
-        order.rename(taken)  # whoever succeeds in this is the one
-        taken.write_text(str(os.getpid()))
-        taken.rename(carried_out(order))
-        if asked.endswith(STAND_STILL):
-            os.kill(os.getpid(), signal.SIGSTOP)
-        else:
+        if order.read_text() == step:
+            order.rename(carried_out(order))  # whoever succeeds in this is the one
             os.killpg(0, signal.SIGKILL)
 
 
@@ -57,7 +45,6 @@ def arm(**_: Any) -> None:
     from workflows_tasks import history
 
     for owner, function, step, after in (
-        (history, "fill", FILLING, False),
         (leases, "commit", COMMITTING, True),
         (history, "recheck_filled", LOOKING, False),
         (leases, "finish", DONE, True),

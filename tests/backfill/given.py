@@ -142,14 +142,14 @@ def expire(lease: leases.Lease) -> None:
 
 def fill_batch(lease: leases.Lease, *, steps: int = 1, before_commit: Callable[[], None] = lambda: None) -> None:
     """Fill the next steps of a chunk in one transaction, as a worker does, and no more."""
-    loaded = ranges.loaded(lease.chunk.steps)
+    loaded = ranges.load(lease.chunk.steps)
     left = loaded[steps:]
 
     def commit(written: int) -> None:
         before_commit()
         leases.commit(lease, left, written=written)
 
-    history_of_package.fill(ranges.joined(loaded[:steps]).range, before_commit=commit)
+    history_of_package.fill(ranges.join(loaded[:steps]).range, before_commit=commit)
     lease.chunk.refresh_from_db()
 
 
@@ -178,6 +178,7 @@ def refusing(body: str, *, when: str = "BEFORE INSERT OR UPDATE", each: str = "F
         execute("DROP FUNCTION of_a_test() CASCADE")
 
 
-def refused(run: Any) -> Any:
-    """Rows that name this run are refused, as by somebody's own rule."""
-    return refusing(f"IF NEW.last_run_id::text = '{run}' THEN RAISE EXCEPTION 'refused, whoever asks'; END IF;")
+def refused(*runs: Any) -> Any:
+    """Rows that name these runs are refused, as by somebody's own rule."""
+    named = ", ".join(f"'{run}'" for run in runs)
+    return refusing(f"IF NEW.last_run_id::text IN ({named}) THEN RAISE EXCEPTION 'refused, whoever asks'; END IF;")

@@ -1,4 +1,4 @@
-"""Backfills in Django's admin: who may see, start and control them, and what the pages do."""
+"""Backfills in Django's admin: who may see, start and steer them, and what the pages show."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from django.test import Client
 
 from backfill import control, leases
 from backfill.models import Backfill
-from tests.backfill.given import History, carried_out, claimed, fill_batch, planned, refused, started
+from tests.backfill.given import History, carried_out, claimed, planned, started
 from tests.hosts.adapter import Host
+from workflows_tasks.capture import installation
 
 pytestmark = pytest.mark.host_independent
 
@@ -39,98 +40,81 @@ def text(response: Any) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
 
 
-def buttons(response: Any) -> set[str]:
-    return set(re.findall(r'name="ask" value="(\w+)"', response.content.decode()))
+def actions(response: Any) -> set[str]:
+    return set(re.findall(r'<option value="(\w+)">', response.content.decode())) & {"pause", "resume", "cancel"}
 
 
-def ask(admin: Client, backfill: Backfill, **asked: Any) -> str:
-    """What the page says after something was asked for."""
-    return text(admin.post(f"{HOME}{backfill.pk}/control/", asked, follow=True))
+def ask(admin: Client, action: str, backfill: Backfill) -> str:
+    """What the list says after an action was chosen for a backfill."""
+    return text(admin.post(HOME, {"action": action, "_selected_action": [backfill.pk]}, follow=True))
 
 
 def test_the_list(history: History, admin: Client) -> None:
-    carried_out(started(history.only(history.light[0])))
-    planned()
+    done = carried_out(started(history.only(history.light[0]))).backfill
+    going_on = planned()
     page = text(admin.get(HOME))
-    key = history.text(history.light[0])
-    assert re.search(rf"backfill \d+ \(succeeded\) {key} to {key} 100\.0 % a test", page)
-    assert re.search(r"backfill \d+ \(running\) all 0\.0 % a test", page)
+    assert f"backfill {done.pk}: succeeded, 100 % filled, 100 % verified a test" in page
+    assert f"backfill {going_on.pk}: running, 0 % filled, 0 % verified a test" in page
     assert "Add backfill" in page
     assert admin.get(f"{HOME}?status=running").status_code == 200
 
 
 def test_it_is_started_by_a_form(history: History, admin: Client) -> None:
-    assert "Only runs used then or later" in text(admin.get(f"{HOME}add/"))
+    assert "the first and the last. Empty: all" in text(admin.get(f"{HOME}add/"))
     key = history.text(history.light[1])
-    done = admin.post(f"{HOME}add/", {"workspaces": f"{key}-{key}", "concurrency": "3"}, follow=True)
+    given = {"workspaces": f"{key}-{key}", "chunk_size": "9", "concurrency": "3"}
+    done = text(admin.post(f"{HOME}add/", given, follow=True))
     backfill = control.get()
-    assert (backfill.first_workspace, backfill.concurrency, backfill.actor) == (key, 3, "ada")
-    assert f"Backfill {backfill.pk} is enqueued" in text(done)
-    for asked, says in (({"concurrency": "0"}, "give a whole number"), ({"workspaces": "a-b"}, "is no range")):
-        assert says in text(admin.post(f"{HOME}add/", asked))
+    assert (backfill.first_workspace, backfill.chunk_size, backfill.concurrency, backfill.actor) == (key, 9, 3, "ada")
+    assert "was added successfully" in done
+    for wrong, says in (({"concurrency": "0"}, "give a whole number"), ({"workspaces": "a-b"}, "is no range")):
+        assert says in text(admin.post(f"{HOME}add/", given | wrong))
+    installation.turn_off()
+    try:
+        assert "triggers are turned off" in text(admin.post(f"{HOME}add/", given))
+    finally:
+        installation.install()
     assert Backfill.objects.count() == 1
 
 
-def test_everything_can_be_asked_for_by_a_button(history: History, admin: Client) -> None:
+def test_it_is_steered_by_actions(history: History, admin: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "backfill")
     backfill = planned()
-    page = admin.get(f"{HOME}{backfill.pk}/change/")
-    assert buttons(page) == {"pause", "cancel"}
-    assert "It is paused now" in ask(admin, backfill, ask="pause")
-    assert buttons(admin.get(f"{HOME}{backfill.pk}/change/")) == {"resume", "cancel"}
-    assert "It is running now" in ask(admin, backfill, ask="resume")
-    assert "5 at a time. It is running now" in ask(admin, backfill, concurrency="5")
-    assert "oncurrency is 0; give a whole number" in ask(admin, backfill, concurrency="0")
-    assert "is no number of chunks" in ask(admin, backfill, concurrency="many")
-    assert "only a paused one is resumed" in ask(admin, backfill, ask="resume")
-    assert "It is cancelled now" in ask(admin, backfill, ask="cancel")
-    assert buttons(admin.get(f"{HOME}{backfill.pk}/change/")) == set()
-    asked = [(event.actor, event.what) for event in backfill.events.filter(actor="ada")]
-    assert asked == [("ada", what) for what in ("pause", "resume", "concurrency", "cancel")]
+    assert actions(admin.get(HOME)) == {"pause", "resume", "cancel"}
+    assert f"Backfill {backfill.pk} is paused now" in ask(admin, "pause", backfill)
+    assert f"Backfill {backfill.pk} is running now" in ask(admin, "resume", backfill)
+    assert "only a paused or failed one can be resumed" in ask(admin, "resume", backfill)
+    assert f"Backfill {backfill.pk} is cancelled now" in ask(admin, "cancel", backfill)
+    assert re.findall(rf"backfill={backfill.pk} (\w+) by=ada", caplog.text) == ["pause", "resume", "cancel"]
 
 
-def test_what_failed_is_shown_and_taken_up_again(history: History, admin: Client) -> None:
-    bad = history.newest(history.light[0])
-    with refused(bad):
-        backfill = carried_out(started()).backfill
-    page = admin.get(f"{HOME}{backfill.pk}/change/")
-    assert buttons(page) == {"retry"}
-    assert re.search(
-        rf"Failed Chunk What Runs Error \d+ fill: workspace \d+.* {bad} ProgrammingError: refused", text(page)
-    )
-    assert "It is running now" in ask(admin, backfill, ask="retry")
-
-
-def test_the_part_that_is_asked_for_every_second(history: History, admin: Client) -> None:
+def test_its_page_is_what_the_command_prints_and_is_loaded_again_while_it_is_open(
+    history: History, admin: Client
+) -> None:
     backfill = planned(concurrency=2)
-    fill_batch(claimed(backfill))
-    leases.fail(claimed(backfill), "OperationalError: deadlock detected", is_its_own=False)
-    response = admin.get(f"{HOME}{backfill.pk}/progress/")
-    assert "no-store" in response["Cache-Control"]
-    page = text(response)
-    assert "Running , started by a test" in page
-    assert re.search(r"Filled \d+\.\d % of 182 runs, 4 pending, 1 running", page)
-    assert re.search(r"To be tried again .*OperationalError: deadlock detected", page)
-    assert re.search(r"Being worked on .* fill: workspaces? .* of \d+ runs", page)
-    assert "2 of 2" in page
-    control.pause(backfill.pk, actor="a test")
-    assert "2 of 2" not in text(admin.get(f"{HOME}{backfill.pk}/progress/")), "nothing is worked on at a time"
+    leases.fail(claimed(backfill), "OperationalError: deadlock detected")
+    page = f"{HOME}{backfill.pk}/change/"
+    shown = admin.get(page)
+    assert shown["Refresh"] == "2"
+    assert f"backfill {backfill.pk}: running, started by a test" in text(shown)
+    assert re.search(r"to be tried again: chunk \d+ .*: OperationalError: deadlock detected", text(shown))
+    carried_out(backfill)
+    assert "Refresh" not in admin.get(page)
 
 
 def test_who_may_do_what(history: History) -> None:
     backfill = planned()
     page = f"{HOME}{backfill.pk}/change/"
     nobody, viewer, starter = client(name="n"), client("view_backfill", name="v"), client("add_backfill", name="s")
-    for path in (HOME, page, f"{HOME}{backfill.pk}/progress/", f"{HOME}add/"):
+    for path in (HOME, page, f"{HOME}add/"):
         assert nobody.get(path).status_code == 403
-    seen = viewer.get(page)
-    assert seen.status_code == 200
-    assert buttons(seen) == set()
-    assert viewer.post(f"{HOME}{backfill.pk}/control/", {"ask": "cancel"}).status_code == 403
+    assert viewer.get(page).status_code == 200
+    assert actions(viewer.get(HOME)) == set()
+    ask(viewer, "cancel", backfill)
     assert viewer.get(f"{HOME}add/").status_code == 403
     assert starter.get(f"{HOME}add/").status_code == 200
-    controls = client("change_backfill", name="c")
-    assert controls.get(f"{HOME}{backfill.pk}/control/").status_code == 403, "a GET changes nothing"
-    assert controls.get(page).status_code == 200
-    assert controls.get(f"{HOME}12345/change/").status_code == 404
+    steers = client("change_backfill", name="c")
+    assert steers.get(page).status_code == 200
+    assert steers.post(page, {"status": "cancelled"}).status_code == 403, "nothing is edited by hand"
     assert control.get(backfill.pk).status == "running"
     assert Client().get(page).status_code == 302

@@ -1,7 +1,8 @@
-"""What cannot be filled: it is tried again, halved, named, and holds nobody up; too much of it pauses the backfill."""
+"""What cannot be filled is tried again, narrowed down, named, and holds nobody up; too much of it pauses a backfill."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ from tests.backfill.given import (
     refusing,
     started,
 )
-from tests.conftest import Configure
 from tests.oracle import expected, flush_all, stored
 from tests.sessions import query, session
 from workflows_tasks import history as package
@@ -34,62 +34,79 @@ def test_one_bad_run_is_named_holds_nobody_up_and_is_taken_up_again(history: His
         progress = carried_out(started())
         assert progress.backfill.status == "failed"
         (failure,) = progress.failures
-        assert failure.runs == [str(bad)]
+        assert failure.refused_runs == [str(bad)]
         assert "refused, whoever asks" in failure.error
         assert progress.backfill.error.startswith("1 chunk could not be filled; the first: ")
         assert {str(row.run) for row in expected(history.host)} - {str(row.run) for row in stored()} == {str(bad)}
         not_done = sum(chunk.planned - chunk.passed for chunk in chunks(progress.backfill, status="failed"))
         assert progress.fill.done + not_done == progress.fill.planned == history.runs
         assert {d.state for d in package.compare(EVERYWHERE)} == {"waiting"}, "a chunk that failed explains it"
-    assert control.retry(progress.backfill.pk, actor="a test").status == "running"
+    assert control.resume(progress.backfill.pk, actor="a test").status == "running"
     assert_complete(history, carried_out(progress.backfill))
 
 
 @pytest.mark.host_independent
-@pytest.mark.parametrize(("times", "statuses"), [(2, {"done": 1}), (3, {"done": 2, "split": 1})])
-def test_a_chunk_is_halved_only_after_three_failures_in_a_row(
-    history: History, times: int, statuses: dict[str, int]
-) -> None:
-    backfill = planned(concurrency=1, chunk_size=400)
-    for _ in range(times):
-        leases.fail(claimed(backfill), "refused")
-    progress = carried_out(backfill)
-    assert progress.fill.chunks == statuses, "nothing was filled before, so nobody looks that over"
-    assert_complete(history, progress)
-    assert sum(chunk.planned for chunk in chunks(backfill, kind="fill")) == progress.fill.done == history.runs
+def test_every_refused_run_is_named_and_the_rest_of_its_chunk_is_filled(history: History) -> None:
+    bad = [history.newest(history.light[0]), history.newest(history.light[1])]
+    with refused(*bad):
+        progress = carried_out(started(chunk_size=4_000))
+    (failure,) = progress.failures
+    assert failure.refused_runs == [str(run) for run in bad]
+    assert progress.fill.done == progress.fill.planned - 2
+    control.resume(progress.backfill.pk, actor="a test")
+    assert_complete(history, carried_out(progress.backfill))
 
 
 @pytest.mark.host_independent
-def test_more_than_a_fifth_of_the_last_20_failing_pauses_it_and_says_why(history: History) -> None:
+def test_five_failures_of_a_chunk_in_a_row_pause_it_and_say_why(history: History) -> None:
     backfill = started()
     with refusing("RAISE EXCEPTION 'refused, whatever it is';"):
         progress = carried_out(backfill)
     assert (progress.backfill.status, progress.fill.done) == ("paused", 0)
-    why = "5 of the last 5 attempts failed, each at a chunk that had failed before; the last one, at chunk "
-    assert progress.backfill.error.startswith(why)
-    assert "refused, whatever it is" in progress.backfill.error
-    assert [event.what for event in backfill.events.all()][-2:] == ["pause", "paused"]
+    why = r"chunk \d+: 6 failures in a row, 5 refused; the last: \w+: refused, whatever it is"
+    assert re.match(why, progress.backfill.error)
+    (chunk,) = chunks(backfill, failures__gt=1)
+    assert len(chunk.refused) == 5
     control.resume(backfill.pk, actor="a test")
     assert_complete(history, carried_out(backfill))
 
 
 @pytest.mark.host_independent
-def test_a_worker_that_dies_over_a_chunk_again_and_again_is_a_failure_of_the_chunk(history: History) -> None:
-    backfill = planned(concurrency=1, chunk_size=400)
-    for _ in range(3):
-        expire(claimed(backfill))
-    claimed(backfill)
-    assert control.status(backfill.pk).fill.chunks == {"pending": 1, "running": 1, "split": 1}
+def test_many_refused_runs_of_a_chunk_pause_it_though_others_go_through(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "MOST_REFUSED", 3)
+    with refused(*(history.newest(workspace) for workspace in history.light[::2])):
+        backfill = carried_out(started(chunk_size=4_000)).backfill
+    (chunk,) = chunks(backfill, kind="fill")
+    assert (backfill.status, len(chunk.refused)) == ("paused", 3)
+    assert " failures in a row, 3 refused; the last: " in backfill.error
+    assert chunk.passed > 0
+    control.resume(backfill.pk, actor="a test")
+    assert_complete(history, carried_out(backfill))
 
 
 @pytest.mark.host_independent
-def test_a_lock_that_is_not_had_is_tried_again_later_and_never_halved(
-    history: History, configure: Configure, monkeypatch: pytest.MonkeyPatch
+def test_workers_that_die_over_a_chunk_again_and_again_pause_it(history: History) -> None:
+    backfill = planned(concurrency=1, chunk_size=400)
+    for _ in range(5):
+        expire(claimed(backfill))
+    assert leases.claim(backfill.pk) is None
+    now = control.get(backfill.pk)
+    assert now.status == "paused"
+    assert "5 failures in a row, 0 refused; the last: its worker" in now.error
+    control.resume(backfill.pk, actor="a test")
+    assert_complete(history, carried_out(backfill))
+
+
+@pytest.mark.host_independent
+def test_a_lock_that_is_not_had_is_tried_again_later_and_nothing_is_refused(
+    history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the table are locked for longer than a statement waits for them."""
     package.fill(EVERYWHERE)
     newest = history.saved(history.heavy)
-    configure(BACKFILL_STATEMENT_TIMEOUT_S=0.4, BACKFILL_TARGET_S=0.2)
+    monkeypatch.setattr(worker, "STATEMENT_TIMEOUT_S", 0.4)
     backfill = planned(history.only(history.heavy), chunk_size=400)
     rows_of_it = f'SELECT FROM "{TABLE}" WHERE workspace_id::text = %s FOR UPDATE'
     query(f"UPDATE \"{TABLE}\" SET last_used_at = last_used_at - interval '1 day' RETURNING 1")
@@ -97,16 +114,15 @@ def test_a_lock_that_is_not_had_is_tried_again_later_and_never_halved(
     with locked(rows_of_it, history.text(history.heavy)):
         assert worker.work(backfill.pk) is False
         (chunk,) = chunks(backfill, kind="fill")
-        assert (chunk.status, chunk.failures) == ("pending", 0)
+        assert (chunk.status, chunk.failures, chunk.refused) == ("pending", 1, [])
         assert "lock timeout" in chunk.error
-        assert control.get(backfill.pk).outcomes == "", "once is nothing yet"
         assert worker.work(backfill.pk) is False, "not before its time"
         assert len(control.status(backfill.pk).retrying) == 1
-        for _ in range(4):
+        for status in ("running", "running", "running", "paused"):
             models.chunks(backfill).update(retry_at=None)
             assert worker.work(backfill.pk) is False
-        assert control.get(backfill.pk).outcomes == "FFFF"
-    models.chunks(backfill).update(retry_at=None)
+            assert control.get(backfill.pk).status == status
+    control.resume(backfill.pk, actor="a test")
     assert carried_out(backfill).backfill.status == "succeeded"
     flush_all()
     assert newest.pk in {row.run for row in stored()}
@@ -120,31 +136,34 @@ def test_a_deadlock_is_left_to_the_chunks_retry(history: History, monkeypatch: p
         monkeypatch.setattr(lifecycle, "RETRY_S", 3_600.0)
         worker.work(backfill.pk)
     (chunk,) = chunks(backfill, kind="fill")
-    assert (chunk.status, chunk.failures) == ("pending", 0)
+    assert (chunk.status, chunk.failures, chunk.refused) == ("pending", 1, [])
     models.chunks(backfill).update(retry_at=None)
     assert_complete(history, carried_out(backfill))
 
 
 @pytest.mark.host_independent
 def test_a_batch_that_takes_too_long_is_a_tenth_next(
-    history: History, configure: Configure, caplog: pytest.LogCaptureFixture
+    history: History, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A statement that is ended by its time limit is no failure as long as it can be made smaller."""
-    configure(BACKFILL_STATEMENT_TIMEOUT_S=1.0, BACKFILL_TARGET_S=0.5)
+    caplog.set_level("INFO", "backfill")
+    monkeypatch.setattr(worker, "STATEMENT_TIMEOUT_S", 1.0)
     backfill = planned(chunk_size=4_000, concurrency=1)
-    models.saved(control.get(backfill.pk), batch=4_000)
     slow = "IF (SELECT count(*) FROM written) > 40 THEN PERFORM pg_sleep(30); END IF;"
     when = "AFTER INSERT"
     with refusing(slow, when=when, each="REFERENCING NEW TABLE AS written FOR EACH STATEMENT"):
         progress = carried_out(backfill)
-    assert "182 runs took too long; 18 next" in caplog.text
-    assert not [event for event in backfill.events.all() if event.what == "failure"]
+    assert "5 runs next, after 52: OperationalError: canceling statement due to statement timeout" in caplog.text
+    assert "failure" not in caplog.text
     assert_complete(history, progress)
 
 
 @pytest.mark.host_independent
-def test_a_database_that_goes_away_in_the_middle(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_goes_away_in_the_middle(
+    history: History, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The worker's session is ended by the server between two batches; the next attempt goes on."""
+    caplog.set_level("INFO", "backfill")
     backfill = planned(concurrency=1, chunk_size=60)
     real = package.fill
     batches: list[Any] = []
@@ -159,5 +178,5 @@ def test_a_database_that_goes_away_in_the_middle(history: History, monkeypatch: 
 
     monkeypatch.setattr(package, "fill", fill)
     progress = carried_out(backfill)
-    assert [event.what for event in backfill.events.all()].count("failure") == 1
+    assert caplog.text.count(f"backfill={backfill.pk} failure by=backfill chunk ") == 1
     assert_complete(history, progress)

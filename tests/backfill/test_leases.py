@@ -42,7 +42,7 @@ def test_a_chunk_is_open_from_its_claim_to_its_end(history: History) -> None:
     assert [chunk.pk for chunk in chunks(backfill, is_open=True)] == [lease.chunk.pk], "before the first write"
     fill_batch(lease, steps=100)
     assert chunks(backfill, is_open=True), "until it is looked over"
-    leases.finish(lease, batch=1)
+    leases.finish(lease)
     assert not chunks(backfill, is_open=True)
 
 
@@ -69,7 +69,7 @@ def test_a_zombie_commits_nothing(history: History, another_took_over: bool) -> 
     with pytest.raises(LeaseLost):
         fill_batch(zombie)
     assert stored() == []
-    for end in (leases.release, lambda lease: leases.fail(lease, "why"), lambda lease: leases.finish(lease, batch=1)):
+    for end in (leases.release, lambda lease: leases.fail(lease, "why"), leases.finish):
         with pytest.raises(LeaseLost):
             end(zombie)
     assert all(chunk.status != "done" for chunk in chunks(backfill))
@@ -85,7 +85,7 @@ def test_what_was_committed_is_not_done_again(history: History) -> None:
     expire(lease)
     again = claimed(backfill)
     assert again.chunk.pk == lease.chunk.pk
-    assert sum(step.runs for step in ranges.loaded(again.chunk.steps)) == lease.chunk.planned - done
+    assert sum(step.runs for step in ranges.load(again.chunk.steps)) == lease.chunk.planned - done
     leases.release(again)
     assert_complete(history, carried_out(backfill))
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from backfill import control, ranges, worker
 from backfill.ranges import Step
 from tests.backfill.given import History
-from tests.conftest import Configure
 from tests.oracle import assert_exact, stored
 from workflows_tasks import history as package
 from workflows_tasks.history import EVERYWHERE
@@ -84,27 +83,11 @@ def test_any_way_of_taking_batches_passes_every_run_once(history: History) -> No
 
 
 @pytest.mark.host_independent
-def test_halves_are_the_whole(history: History) -> None:
-    for chunk in control.plan(chunk_size=90).chunks[:2]:
-        waiting, single = [chunk], 0
-        while waiting:
-            parts = ranges.halves(waiting.pop())
-            if len(parts) == 2:
-                waiting += parts
-            else:
-                assert parts[0][0].runs == 1
-                single += 1
-        assert single == sum(step.runs for step in chunk)
-
-
-@pytest.mark.host_independent
-def test_a_batch_far_over_its_time_is_a_tenth_and_growth_is_bounded(configure: Configure) -> None:
-    configure(BACKFILL_TARGET_S=0.5)
-    assert worker.adapted(10_000, 2.6) == 1_000
-    assert worker.adapted(10_000, 0.001) == 20_000
-    assert worker.adapted(10_000, 0.001, may_grow=False) == 10_000
-    assert worker.adapted(10_000, 1.0) == 5_000
-    assert worker.adapted(1, 60.0) == 1
+def test_a_batch_is_as_large_as_its_time_allows_and_growth_is_bounded() -> None:
+    assert worker.adapt(10_000, 5.0) == 1_000
+    assert worker.adapt(10_000, 0.001) == 20_000
+    assert worker.adapt(10_000, 1.0) == 5_000
+    assert worker.adapt(1, 60.0) == 1
 
 
 @pytest.mark.host_independent

@@ -57,7 +57,7 @@ def run_gone_while_it_is_filled(history: History, lease: Lease, steps: int) -> s
 
 
 def finished(backfill: Backfill, lease: Lease) -> None:
-    leases.finish(lease, batch=1)
+    leases.finish(lease)
 
 
 def killed(backfill: Backfill, lease: Lease) -> None:
@@ -83,22 +83,11 @@ def cancelled_after_its_worker_was_killed(backfill: Backfill, lease: Lease) -> N
     expire(lease)
     call_command("backfill", "cancel", str(backfill.pk))
     assert control.get(backfill.pk).status == "cancelled"
+    assert not chunks(backfill, is_open=True)
 
 
 def failed(backfill: Backfill, lease: Lease) -> None:
     leases.fail(lease, "refused")
-
-
-def split(backfill: Backfill, lease: Lease) -> None:
-    """Its workers died; what it had filled is another chunk's, which has nothing to fill."""
-    for _ in range(3):
-        expire(lease)
-        lease = claimed(backfill)
-    while lease.chunk.planned:  # the two halves, which are held and not filled
-        lease = claimed(backfill)
-    (parent,) = chunks(backfill, status="split")
-    assert (lease.chunk.parent_id, lease.chunk.steps) == (parent.pk, [])
-    assert worker._attempt(lease, 1e12)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +98,7 @@ def split(backfill: Backfill, lease: Lease) -> None:
             pytest.param(*case, marks=pytest.mark.host_independent)
             for case in (
                 (100, killed), (1, paused), (1, cancelled_by_its_worker), (1, cancelled_after_its_worker_was_killed),
-                (1, failed), (1, split),
+                (1, failed),
             )
         ),
     ],

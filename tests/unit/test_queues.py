@@ -158,7 +158,7 @@ def test_every_beat_entry_names_a_task_that_there_is(celery_app_in_process: Cele
 def test_the_backfills_tick_is_sent_where_it_is_installed_and_on_the_live_queue(
     monkeypatch: pytest.MonkeyPatch, configure: Configure
 ) -> None:
-    configure(QUEUE=LIVE, BACKFILL_TICK_S=3.0)
+    configure(QUEUE=LIVE, TICK_PERIOD_S=3.0)
     entry = beat_schedule()["recent-workflows-backfill"]
     assert (entry["task"], entry["schedule"], entry["options"]["queue"]) == ("backfill.tasks.tick", 3.0, LIVE)
     monkeypatch.setattr(settings, "INSTALLED_APPS", ["workflows_tasks", "backfill.apps.BackfillConfig"])

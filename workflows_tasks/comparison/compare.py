@@ -23,7 +23,6 @@ from workflows_tasks.projection.sql import (
     compose,
     cursor,
     fragments,
-    in_history,
     join,
     newest_per_key,
     not_true,
@@ -110,24 +109,23 @@ def snapshot(*, statement_s: float | None = None) -> Iterator[None]:
 
 
 def compare(
-    among: Range, *, uid: str | None = None, all_rows: bool = False, since: Any = None, part: tuple[int, int] = (0, 1)
+    among: Range, *, uid: str | None = None, all_rows: bool = False, part: tuple[int, int] = (0, 1)
 ) -> list[Difference]:
     """Keys of a range of workspaces where table and runs differ, in one snapshot.
 
-    Where ``BACKFILL_FILTER`` or ``since`` leaves old runs out, a row may rightly be anywhere from the newest run that
+    Where ``BACKFILL_FILTER`` leaves old runs out, a row may rightly be anywhere from the newest run that
     history counts to the newest run there is.
 
     Args:
         uid: only keys of this grain.
         all_rows: keys that agree, too.
-        since: history counts only runs used at that moment or later.
         part: ``(n, of)``: only workflows of the n-th of so many parts, for a workspace too large for one statement.
     """
     with snapshot():
-        return [Difference(*row) for row in rows(_statement(among, uid, part, all_rows=all_rows, since=since))]
+        return [Difference(*row) for row in rows(_statement(among, uid, part, all_rows=all_rows))]
 
 
-def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows: bool, since: Any) -> Sql:
+def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows: bool) -> Sql:
     parts = fragments()
     of_live = among.where("live.workspace") + _of_part("live.workflow", part)
     of_stored = compose(
@@ -136,7 +134,7 @@ def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows
         part=_of_part("stored.published_run_id", part),
     )  # fmt: skip
     of_uid = Sql("true") if uid is None else "uid = " + value(uid)
-    expected, differs = _expected(among, since, part, of_uid)
+    expected, differs = _expected(among, part, of_uid)
     return compose(
         """
         WITH truth AS MATERIALIZED (SELECT * FROM {truth} WHERE {of_uid}),
@@ -171,13 +169,13 @@ def _of_part(workflow: str, part: tuple[int, int]) -> str:
     return "" if of == 1 else f" AND {shard_sql(text_of(workflow), of)} = {number}"
 
 
-def _expected(among: Range, since: Any, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sql]:
+def _expected(among: Range, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sql]:
     """What history counts, joined; and whether a key differs."""
     differs = "(stored.last_used_at, stored.last_run_id) IS DISTINCT FROM (truth.used_at, truth.run)"
     parts = fragments()
-    if not parts.has_history_filter and since is None:
+    if not parts.has_history_filter:
         return Sql(""), Sql(differs)
-    where = in_history(among, since) + _of_part("live.workflow", part)
+    where = among.where("live.workspace", "live.run") + _of_part("live.workflow", part)
     expected = compose(
         """LEFT JOIN (SELECT * FROM {newest} WHERE {of_uid}) AS expected
           ON (expected.workspace, expected.uid, expected.workflow) = (truth.workspace, truth.uid, truth.workflow)""",

@@ -23,7 +23,7 @@ from django.db.models import F, Model, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, NullIf
 
 from workflows_tasks import conf
-from workflows_tasks.host import Host, host, storage_field
+from workflows_tasks.host import Host, host
 from workflows_tasks.keys import column_type, shard_sql, text_of
 from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
 
@@ -319,18 +319,6 @@ class Range:
 
 
 EVERYWHERE: Final = Range()
-
-
-def since_moment(since: Any) -> Sql:
-    """A moment that came from Python, as the run's column has it."""
-    connection = connections[host().database]
-    return Sql("%s", (storage_field(host().used_at).get_db_prep_value(since, connection),))
-
-
-def in_history(among: Range, since: Any = None) -> Sql:
-    """Condition on ``fragments().history``: of a range, and used at a moment or later."""
-    where = among.where("live.workspace", "live.run")
-    return where if since is None else where + " AND live.used_at >= " + since_moment(since)
 
 
 def forget_fragments(*, setting: str, **_: object) -> None:

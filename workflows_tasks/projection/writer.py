@@ -20,7 +20,6 @@ from workflows_tasks.projection.sql import (
     Sql,
     compose,
     fragments,
-    in_history,
     join,
     keys,
     newest_per_key,
@@ -173,13 +172,13 @@ def _given(columns: dict[str, list[str | None]]) -> Sql:
     )
 
 
-def fill(among: Range, since: object = None) -> int:
+def fill(among: Range) -> int:
     """Advance the rows of all runs of a range that history counts, by one statement, without a lock; returns rows.
 
     The caller must look over the range's rows in a later transaction (``history.recheck_filled``): a run may be gone
     between this statement's snapshot and its commit.
     """
-    newest = newest_per_key(fragments().history, in_history(among, since))
+    newest = newest_per_key(fragments().history, among.where("live.workspace", "live.run"))
     # Only the range's own rows: while the table fills up nothing is known of it, and the planner would read all of it.
     return advance(newest, compose("SELECT * FROM {table} AS stored WHERE {of_range}",
                                    of_range=among.where("stored.workspace_id")))  # fmt: skip

@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from functools import partialmethod
 from typing import Any, Final
 
-from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.forms import DateTimeField
-from django.utils.timezone import is_aware, make_naive
-
-from backfill import console, control, worker
+from backfill import console, control, models, worker
 from backfill.models import Backfill
 from backfill.states import BackfillStatus
 from workflows_tasks import conf, history
-from workflows_tasks.errors import InvalidArgument
-from workflows_tasks.management.actions import SHOWN, ActionCommand
-
-FAILED, WAITS_FOR_SOMEBODY = 1, 3
+from workflows_tasks.management.actions import ActionCommand
 
 EXIT_STATUS: Final[Mapping[str, int]] = {
-    BackfillStatus.FAILED: FAILED,
-    BackfillStatus.CANCELLED: FAILED,
-    BackfillStatus.PAUSING: WAITS_FOR_SOMEBODY,
-    BackfillStatus.PAUSED: WAITS_FOR_SOMEBODY,
+    BackfillStatus.FAILED: 1,
+    BackfillStatus.CANCELLED: 1,
+    BackfillStatus.PAUSED: 3,
 }
 """0 for every other status."""
-
-LOOKS_EVERY_S: Final = 0.1
-PERCENT: Final = 100
 
 
 class Command(ActionCommand):
@@ -47,39 +33,41 @@ class Command(ActionCommand):
         plan = self.add_action(actions, "plan", "Count the runs and show the chunks; writes nothing.")
         start = self.add_action(actions, "start", "Enqueue a backfill; workers plan it, fill, and verify.")
         for each in (plan, start):
-            _add_range(each)
-            each.add_argument("--since", metavar="TIME", help="only runs used then or later (ISO date or time)")
-            each.add_argument("--chunk-size", type=int, metavar="RUNS", help="runs of a chunk (BACKFILL_CHUNK)")
-            each.add_argument("--concurrency", type=int, metavar="N", help="chunks at a time (BACKFILL_CONCURRENCY)")
+            each.add_argument(
+                "--workspaces", metavar="A-B", help="only those with keys from A to B; either may be left out"
+            )
+            help_text = f"runs of a chunk ({control.CHUNK_SIZE:,})"
+            each.add_argument("--chunk-size", type=int, default=control.CHUNK_SIZE, metavar="RUNS", help=help_text)
+        help_text = f"chunks at a time ({control.CONCURRENCY})"
+        start.add_argument("--concurrency", type=int, default=control.CONCURRENCY, metavar="N", help=help_text)
         status = self.add_action(actions, "status", "How it is. Exit status: 0 ok, 1 failed or cancelled, 3 paused.")
         _add_number(status)
         for each in (start, status):
             each.add_argument("--wait", action="store_true", help="until it has ended or is paused")
         for name, help_text in (
             ("pause", "No new transaction begins; waits until nobody works on it."),
-            ("resume", "Go on where it was paused."),
+            ("resume", "Go on where it was, and try again what was refused."),
             ("cancel", "Give it up; what was filled stays. Waits until that is looked over."),
-            ("retry", "Take up the chunks that failed once more."),
         ):
             _add_number(self.add_action(actions, name, help_text))
         concurrency = self.add_action(actions, "concurrency", "Change how many chunks are worked on at a time.")
         concurrency.add_argument("count", type=int, metavar="N", help="chunks at a time")
         _add_number(concurrency)
-        plan.add_argument("--all", action="store_true", help="every chunk, not only the first 20")
 
     def _plan(self, **options: Any) -> None:
-        plan = control.plan(**_asked(options))
+        plan = control.plan(history.parse_range(options["workspaces"]), chunk_size=options["chunk_size"])
         if options["json"]:
             self.print_json(plan.as_json())
         else:
-            rows = console.plan_rows(plan)
-            shown = rows if options["all"] else rows[:SHOWN]
             self._print(console.of_plan(plan))
-            self.print_table(console.PLAN_COLUMNS, shown)
-            self.print_more(len(rows), len(shown))
 
     def _start(self, **options: Any) -> None:
-        backfill = control.start(**_asked(options), actor=_actor())
+        backfill = control.start(
+            history.parse_range(options["workspaces"]),
+            chunk_size=options["chunk_size"],
+            concurrency=options["concurrency"],
+            actor=_actor(),
+        )
         if options["wait"]:
             self._status(**{**options, "number": backfill.pk})
         elif options["json"]:
@@ -91,52 +79,45 @@ class Command(ActionCommand):
     def _status(self, **options: Any) -> None:
         backfill = control.get(options["number"])
         if options["wait"]:
-            backfill = self._waited_for(backfill, quiet=options["json"])
+            backfill = self._wait_for(backfill, quiet=options["json"])
         self._show(backfill, **options)
         if backfill.status in EXIT_STATUS:
             sys.exit(EXIT_STATUS[backfill.status])
 
-    def _waited_for(self, backfill: Backfill, *, quiet: bool) -> Backfill:
-        """Return it once it has ended or is paused. A terminal has a bar meanwhile, a file a line for each change."""
-        shown, told = 0, ("", False)
-        label = f"backfill {backfill.pk}: filled and verified"
-        with self.bar(2 * PERCENT, quiet=quiet, label=label) as advance:
-            while backfill.is_open and backfill.status != BackfillStatus.PAUSED:
-                progress = control.status(backfill.pk)
-                line, why = console.in_one_line(progress)
-                if told != (line, bool(why)) and not quiet and not sys.stderr.isatty():  # a reason has changing numbers
-                    self._print([line + why])
-                    self.stdout.flush()
-                told, before = (line, bool(why)), shown
-                shown = max(int(progress.fill.percent + progress.verify.percent), shown)
-                advance(shown - before)
-                time.sleep(min(conf.settings().backfill_tick_s, 1.0))
-                backfill = control.get(backfill.pk)
-            advance(2 * PERCENT - shown if backfill.status == BackfillStatus.SUCCEEDED else 0)
+    def _wait_for(self, backfill: Backfill, *, quiet: bool) -> Backfill:
+        """Wait until it has ended or is paused. Print each change, but not each new figure of a reason."""
+        before = ("", False)
+        while backfill.is_open and backfill.status != BackfillStatus.PAUSED:
+            line, why = console.in_one_line(control.status(backfill.pk))
+            if (line, bool(why)) != before and not quiet:
+                self._print([line + why])
+                self.stdout.flush()
+            before = line, bool(why)
+            time.sleep(min(conf.settings().tick_period_s, 1.0))
+            backfill = control.get(backfill.pk)
         return backfill
 
     def _concurrency(self, **options: Any) -> None:
         backfill = control.get(options["number"])
         self._show(control.set_concurrency(backfill.pk, options["count"], actor=_actor()), **options)
 
-    def _steer(self, change: Callable[..., Backfill], *, until: str | None = None, **options: Any) -> None:
-        """Change a backfill, and wait until it is so, for no longer than a lost worker has its lease.
+    def _steer(self, change: Callable[..., Backfill], **options: Any) -> None:
+        """Change a backfill, and wait until its workers have stopped, or a lost one's lease has expired.
 
-        Chunks of a cancelled backfill that are still open are looked over here, if no worker does it.
+        If no worker is there, this looks over the open chunks of a cancelled backfill.
         """
         backfill = change(control.get(options["number"]).pk, actor=_actor())
         until_s = time.monotonic() + conf.settings().backfill_lease_s
-        while until and backfill.status != until and time.monotonic() < until_s:
+        while _is_stopping(backfill) and time.monotonic() < until_s:
             if backfill.status == BackfillStatus.CANCELLING:
                 worker.work(backfill.pk)
-            time.sleep(LOOKS_EVERY_S)
+            time.sleep(0.1)
             backfill = control.get(backfill.pk)
         self._show(backfill, **options)
 
-    _pause = partialmethod(_steer, control.pause, until=BackfillStatus.PAUSED)
-    _cancel = partialmethod(_steer, control.cancel, until=BackfillStatus.CANCELLED)
+    _pause = partialmethod(_steer, control.pause)
+    _cancel = partialmethod(_steer, control.cancel)
     _resume = partialmethod(_steer, control.resume)
-    _retry = partialmethod(_steer, control.retry)
 
     def _show(self, backfill: Backfill, **options: Any) -> None:
         progress = control.status(backfill.pk)
@@ -150,10 +131,9 @@ class Command(ActionCommand):
             self.stdout.write(line)
 
 
-def _add_range(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workspaces", metavar="A-B", help="only workspaces with keys from A to B; either may be left out"
-    )
+def _is_stopping(backfill: Backfill) -> bool:
+    is_paused = backfill.status == BackfillStatus.PAUSED
+    return backfill.status == BackfillStatus.CANCELLING or (is_paused and models.active(backfill).exists())
 
 
 def _add_number(parser: argparse.ArgumentParser) -> None:
@@ -161,28 +141,5 @@ def _add_number(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("number", nargs="?", type=int, metavar="ID", help=help_text)
 
 
-def _asked(options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``control.plan`` and ``control.start``."""
-    return {
-        "workspaces": history.parse_range(options["workspaces"]),
-        "since": None if options["since"] is None else _moment(options["since"]),
-        "chunk_size": options["chunk_size"],
-        "concurrency": options["concurrency"],
-    }
-
-
-def _moment(text: str) -> datetime:
-    """A date or time as the host stores them; without a zone, in the host's."""
-    try:
-        moment: datetime = DateTimeField().clean(text)
-    except ValidationError as error:
-        raise InvalidArgument(f"--since {text!r} is no time; write 2026-01-31 or 2026-01-31T12:00+00:00.") from error
-    return make_naive(moment) if is_aware(moment) and not settings.USE_TZ else moment
-
-
 def _actor() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container may run as somebody whom nobody knows
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    return f"{os.environ.get('USER') or f'uid {os.getuid()}'}@{socket.gethostname()}"

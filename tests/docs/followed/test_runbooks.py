@@ -42,7 +42,7 @@ SHOP: Final[list[Step]] = [
     File("bots/throttle.py", "def look():\n    return 'the shop is open'\n"),
     File(
         "proj/settings.py",
-        "RECENT_WORKFLOWS |= {'BACKFILL_THROTTLE': 'bots.throttle.look', 'BACKFILL_TICK_S': 0.5}\n",
+        "RECENT_WORKFLOWS |= {'BACKFILL_THROTTLE': 'bots.throttle.look', 'TICK_PERIOD_S': 0.5}\n",
         append=True,
     ),
     sql("TRUNCATE backfill_backfill RESTART IDENTITY CASCADE"),

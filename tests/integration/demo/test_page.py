@@ -26,9 +26,7 @@ pytestmark = pytest.mark.host_independent
 @pytest.fixture
 def workspace(live: Host) -> Workspace:
     # As a backfill of a platform without a run leaves it.
-    Backfill.objects.create(
-        status="succeeded", planned_at=timezone.now(), chunk_size=1, concurrency=1, current_concurrency=1
-    )
+    Backfill.objects.create(status="succeeded", planned_at=timezone.now(), chunk_size=1, concurrency=1)
     created: Workspace = Workspace.objects.create(name="Alder Labs")
     return created
 

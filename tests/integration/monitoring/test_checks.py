@@ -78,7 +78,6 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E005", {"PAUSE_S": float("inf")}, "is inf", "Set PAUSE_S"),
     ("E005", {"PAUSE_S": float("nan")}, "is nan", "Set PAUSE_S"),
     ("E006", {"FLUSH_WINDOW_S": 30.0}, "killed before the next", "Raise FLUSH_TIME_LIMIT_S or lower FLUSH_WINDOW_S"),
-    ("E006", {"BACKFILL_SHED_S": 10.0}, "stop before it slows down", "Raise BACKFILL_STOP_S"),
     ("E010", {"RUN_MODEL": "bots.Nothing"}, "'bots.Nothing' is no model", "app_label.Model"),
     ("E010", {"RUN_MODEL": "nowhere.SavedRun"}, "'nowhere.SavedRun' is no model", "INSTALLED_APPS"),
     ("E010", {"RUN_MODEL": "SavedRun"}, "'SavedRun' is no model", "app_label.Model"),
@@ -104,21 +103,6 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E023", {"REDIS_URL": "nowhere.factory"}, "makes no client", "factory"),
     ("E023", {"REDIS_URL": "http://localhost"}, "makes no client", "redis://"),
 ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("throttle", "consequence"),
-    [
-        ("nowhere.busy", "cannot be imported .*; a backfill would never grow"),
-        (f"{__name__}.MISTAKES", "is no callable; a backfill would never grow"),
-    ],
-)
-def test_a_throttle_that_cannot_be_asked(configure: Configure, throttle: str, consequence: str) -> None:
-    configure(BACKFILL_THROTTLE=throttle)
-    said = found()
-    assert "(backfill.E002)" in said
-    assert re.search(consequence, said)
-    assert "HINT: Give the dotted path of a callable () -> str | None." in said
 
 
 @pytest.mark.parametrize(
