@@ -1,6 +1,6 @@
 """SIGKILL and SIGSTOP before and after each statement of a flush and of a fill; the stopped one goes on afterwards.
 
-``python -m tests.chaos.kill_matrix`` strikes at every statement. The suite strikes after each by SIGKILL, which is
+``KILL_ALL=1`` in the environment strikes at every statement. The suite strikes after each by SIGKILL, which is
 before the next, and stops at some of them: the server takes a moment to end a session that stands still.
 """
 
