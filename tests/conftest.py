@@ -24,6 +24,8 @@ from workflows_tasks import conf
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import CHANGES
 
+pytest_plugins = ["tests.workers"]
+
 OF_DJANGO_ITSELF = {"django_content_type", "auth_permission", "django_migrations"}
 """Tables that ``migrate`` fills."""
 
