@@ -41,7 +41,8 @@ def silent(live: Host, taken: Taken) -> Any:
     fields = {"workspaces": [live.make_workspace()], "workflows": [live.make_workflow()], "users": [live.make_user()]}
     flush_all()
     taken()
-    Shard.objects.update(due_at=None)
+    shards = [Shard(number=number) for number in range(conf.settings().shards)]
+    Shard.objects.bulk_create(shards, update_conflicts=True, unique_fields=["number"], update_fields=["due_at"])
     live.make_runs(1, **fields)
     return None
 
