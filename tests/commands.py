@@ -11,12 +11,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def python(*arguments: str, directory: Path = ROOT, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+def python(
+    *arguments: str, directory: Path = ROOT, env: Mapping[str, str] | None = None, within_s: float = 50.0
+) -> tuple[int, str]:
     """Run Python, warnings as errors, in ``directory``, which is importable; returns its exit code and output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         cwd=directory, env={**os.environ, "PYTHONPATH": f"{directory}:{ROOT}", **(env or {})},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=within_s, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout
 

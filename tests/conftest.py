@@ -7,6 +7,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from django.db import connection, transaction
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
-from tests import broker, hosts
+from tests import broker, hosts, mutants
 from tests.hosts.adapter import Host
 from workflows_tasks import conf
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import CHANGES
+
+pytest_plugins = ["tests.workers"]
 
 OF_DJANGO_ITSELF = {"django_content_type", "auth_permission", "django_migrations"}
 """Tables that ``migrate`` fills."""
@@ -50,6 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     current = hosts.current()
     wanted = [item for item in items if _is_for(current, item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    if current.name == hosts.NAMES[0]:
+        wanted = [each for item in wanted for each in (item, *_under_mutations(item))]
     patience_s: Counter[Path] = Counter()
     for item in wanted:
         patience_s[item.path] = max(patience_s[item.path], *(mark.args[0] for mark in item.iter_markers("timeout")), 0)
@@ -60,6 +65,49 @@ def _is_for(current: Host, item: pytest.Item) -> bool:
     if current.name != hosts.NAMES[0] and item.get_closest_marker("host_independent"):
         return False
     return all(current.allows.issuperset(mark.args) for mark in item.iter_markers("where_allowed"))
+
+
+def _under_mutations(item: pytest.Item) -> Iterator[pytest.Function]:
+    """A copy of a test for each mutation that it must notice."""
+    test = f"{item.path.relative_to(Path(__file__).parent)}::{item.name}"
+    for mutation in mutants.MUTANTS:
+        if test in mutants.MUTANTS[mutation].tests and isinstance(item, pytest.Function):
+            base, bracket, parameters = item.name.partition("[")
+            name = f"{base} under {mutation}"
+            copy: pytest.Function = pytest.Function.from_parent(
+                item.parent,
+                name=f"{name}{bracket}{parameters}",
+                originalname=name,
+                callspec=getattr(item, "callspec", None),
+                callobj=_that_must_fail(item.obj),
+                fixtureinfo=item._fixtureinfo,
+            )
+            copy.add_marker(pytest.mark.under(mutation))
+            yield copy
+
+
+def _that_must_fail(test: Callable[..., None]) -> Callable[..., None]:
+    """By an assertion or an error of its own: a fixture that fails proves nothing."""
+
+    @wraps(test)
+    def failing(**arguments: Any) -> None:
+        with pytest.raises((Exception, pytest.fail.Exception)):
+            test(**arguments)
+
+    return failing
+
+
+@pytest.fixture(autouse=True)
+def mutation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Takes a mechanism out of the package, in a copy of a test that must notice it."""
+    mark = request.node.get_closest_marker("under")
+    if mark is None:
+        yield
+        return
+    request.getfixturevalue("live")
+    undo = mutants.apply(mark.args[0])
+    yield
+    undo()
 
 
 @pytest.fixture
@@ -145,8 +193,8 @@ def _forsake_transaction() -> None:
 
 def _delete_all_rows() -> None:
     tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
-    # In one transaction, whose end is when foreign keys are checked: so in any order.
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")  # no trigger, no foreign key: so in any order
         for table in set(tables) - OF_DJANGO_ITSELF:
             cursor.execute(f'DELETE FROM "{table}"')
-        cursor.execute(f'DELETE FROM "{CHANGES}"')  # what the triggers wrote meanwhile
+        cursor.execute(f'DELETE FROM "{CHANGES}"')

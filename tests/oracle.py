@@ -12,7 +12,7 @@ from tests.hosts.adapter import Host, Truth
 from workflows_tasks import conf
 from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.projection import changes
-from workflows_tasks.projection.flush import flush_all as flush_every_shard
+from workflows_tasks.projection.flush import flush
 
 
 class Row(NamedTuple):
@@ -57,9 +57,11 @@ def _counting(runs: Iterable[Truth]) -> Iterable[Truth]:
 
 
 def flush_all() -> None:
-    """Flush every shard, in this process, until nothing can be taken anywhere."""
-    flush_every_shard()
-    assert is_idle(), f"still pending: {changes.status()}"
+    """Flush in this process until nothing can be taken anywhere. A shard where nothing waits is left alone."""
+    changes.deal_again()
+    while waiting := [shard.shard for shard in changes.status() if shard.pending]:
+        for shard in waiting:
+            flush(shard)
 
 
 def is_idle() -> bool:

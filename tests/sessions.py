@@ -43,6 +43,16 @@ def session() -> Iterator[Any]:
         other.connection.close()
 
 
+@contextmanager
+def locked(statement: str, *params: Any) -> Iterator[None]:
+    """Another connection's open transaction holds what ``statement`` locks, until the block ends."""
+    with session() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(statement, params)
+        yield
+        cursor.execute("ROLLBACK")
+
+
 def url(user: str | None = None) -> str:
     """Address of the test database, for programs."""
     given = connection.settings_dict

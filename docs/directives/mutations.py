@@ -1,12 +1,11 @@
-"""``{mutations}``: what is taken out of the product, and the tests that notice, from ``tests.concurrency``."""
+"""``{mutations}``: what is taken out of the product, and the tests that notice, from ``tests.mutants``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from docs.directives.written import Written
-from tests.concurrency.mutants import MUTANTS, UNCAPTURED
-from tests.concurrency.mutations import KILLERS
+from tests.mutants import MUTANTS, UNCAPTURED
 
 
 class MutationsReference(Written):
@@ -15,9 +14,9 @@ class MutationsReference(Written):
     def markdown(self) -> Iterable[str]:
         yield from ("| mutation | what is taken out | noticed by |", "|---|---|---|")
         for name, mutant in MUTANTS.items():
-            yield _line(name, mutant.takes_out, KILLERS.get(name, ()))
-        tests = [test for name in KILLERS if name.startswith(UNCAPTURED) for test in KILLERS[name]]
-        yield _line(f"{UNCAPTURED}TABLE EVENT", "the trigger of one table for one event", tests)
+            if not name.startswith("uncaptured"):
+                yield _line(name, mutant.takes_out, mutant.tests)
+        yield _line("uncaptured TABLE EVENT", "the trigger of one table for one event", UNCAPTURED.values())
 
 
 def _line(name: str, takes_out: str, tests: Iterable[str]) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import pytest
-from django.conf import settings
 
 from backfill import lifecycle
-from tests import sessions
 from tests.backfill.given import History
-from tests.chaos.conftest import pytest_runtest_makereport as pytest_runtest_makereport  # noqa: PLC0414  # a hook
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
-from tests.hosts.environment import OVERRIDES
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +24,12 @@ def backfill_queue(alone: str, configure: Configure, names_used: list[str], monk
 
 
 @pytest.fixture
-def history(live: Host) -> History:
-    """One heavy workspace, many light ones, a run that does not count; nothing of it is in the table or the log."""
-    return History(live)
+def settings_of_workers() -> dict[str, Any]:
+    """As configured above."""
+    return {}
 
 
 @pytest.fixture
-def node_env(request: pytest.FixtureRequest, live: Host, configure: Configure) -> dict[str, str]:
-    """What makes another process one of this test's: its database, Redis keys, queues and settings."""
-    marker = request.node.get_closest_marker("workers")
-    configure(**(marker.kwargs if marker else {}))
-    plain = {key: value for key, value in settings.RECENT_WORKFLOWS.items() if isinstance(value, str | int | float)}
-    return {"DATABASE_URL": sessions.url(), OVERRIDES: json.dumps(plain)}
+def history(live: Host) -> History:
+    """One heavy workspace, many light ones, a run that does not count; nothing of it is in the table or the log."""
+    return History(live)

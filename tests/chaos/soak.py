@@ -12,7 +12,6 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -84,9 +83,6 @@ class Writers:
     def done(self) -> int:
         return sum(each["done"] for each in self.told())
 
-    def counts(self) -> Counter[str]:
-        return sum((Counter(each["counts"]) for each in self.told()), Counter())
-
     def _file(self, number: int) -> Path:
         return self.directory / f"{number}.json"
 
@@ -100,9 +96,8 @@ class Outcome:
     emptying_s: float = 0.0
     rows: int = 0
     disasters: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
-    """Writes that the database did not commit, by kind and error."""
-    counters: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+    """Writes that the database did not commit."""
     quarantined: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
@@ -113,18 +108,12 @@ class Outcome:
     def __str__(self) -> str:
         lines = [
             f"{self.operations:,} operations in {self.writing_s:.0f} s; log empty {self.emptying_s:.1f} s after",
-            f"disasters: {_listed(self.disasters)}",
-            f"writes that did not commit: {sum(self.refused.values()):,}: {_listed(self.refused)}",
-            f"counters: {_listed(self.counters)}",
+            f"{self.refused:,} writes did not commit; disasters: {self.disasters}",
             f"{len(self.quarantined)} in quarantine {self.quarantined[:3]}",
             f"{len(self.differences)} of {self.rows:,} rows differ {self.differences[:5]}",
             "NOT EXACT" if self.has_failed else "exact",
         ]
         return "\n".join(lines)
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1])[:12])
 
 
 @click.command(help=__doc__)
@@ -172,7 +161,7 @@ def soak(running: Stage, writing: Writers, disasters: Disasters) -> Outcome:
             time.sleep(0.1)  # the clock of the disasters
     outcome.writing_s = time.monotonic() - started_s
     outcome.operations, outcome.disasters = writing.done(), dict(disasters.counts)
-    outcome.refused = {name: count for name, count in writing.counts().items() if ":" in name}
+    outcome.refused = sum(each["refused"] for each in writing.told())
     disasters.put_right()
     _settle(outcome, running)
     return outcome
@@ -183,8 +172,6 @@ def _settle(outcome: Outcome, running: Stage) -> None:
     from demo import oracle
     from tests.oracle import is_idle
     from workflows_tasks import history
-    from workflows_tasks.models import Shard
-    from workflows_tasks.monitoring import telemetry
     from workflows_tasks.projection import changes
 
     def is_empty() -> bool:
@@ -199,8 +186,6 @@ def _settle(outcome: Outcome, running: Stage) -> None:
     outcome.differences = [str(each) for each in oracle.differences()]
     outcome.differences += [str(each.as_json()) for each in history.compare(history.EVERYWHERE)]
     outcome.quarantined = [str(each) for each in changes.quarantined(20)]
-    counters = telemetry.merged(Shard.objects.values_list("counters", flat=True))
-    outcome.counters = {name: round(counters.get(name, 0)) for name in telemetry.COUNTERS if counters.get(name)}
 
 
 if __name__ == "__main__":

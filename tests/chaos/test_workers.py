@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from tests.commands import ROOT
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.oracle import assert_exact, is_idle, stored
-from tests.sessions import session
+from tests.sessions import locked
 from tests.threads import waiting_for_locks
 from tests.waiting import until
 from workflows_tasks import recent_workflows
@@ -34,17 +33,10 @@ from workflows_tasks.monitoring import telemetry
 LONG_S = 30.0
 """A busy machine takes its time; nothing here is a measurement."""
 
+EVERY_ROW = f'SELECT FROM "{WorkspaceRecentWorkflow._meta.db_table}" FOR UPDATE'
+"""While another session holds them, a flush stands still in the middle of its slice."""
+
 once = pytest.mark.host_independent
-
-
-@contextmanager
-def rows_locked() -> Iterator[None]:
-    """Another session holds all rows of the table, so a flush stands still in the middle of its slice."""
-    with session() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute(f'SELECT FROM "{WorkspaceRecentWorkflow._meta.db_table}" FOR UPDATE')
-        yield
-        cursor.execute("ROLLBACK")
 
 
 def counters() -> dict[str, float]:
@@ -130,7 +122,7 @@ def test_a_worker_killed_in_the_middle_of_a_slice(
     run = save_one(live)
     until_exact(live, 2)
     before = set(stored())
-    with rows_locked():
+    with locked(EVERY_ROW):
         live.save_again(run)
         until(lambda: waiting_for_locks() == 1, within_s=LONG_S)
         kill(celery_setup.worker)
@@ -148,7 +140,7 @@ def test_a_worker_told_to_stop_ends_its_slice(celery_setup: CeleryTestSetup, bea
     worker = celery_setup.worker
     run = save_one(live)
     until_exact(live, 2)
-    with rows_locked():
+    with locked(EVERY_ROW):
         live.save_again(run)
         until(lambda: waiting_for_locks() == 1, within_s=LONG_S)
         worker.kill(signal.SIGTERM)

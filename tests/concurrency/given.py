@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -137,23 +136,4 @@ def _make_again(given: Given, run: Any) -> None:
         run.save(force_insert=True)
         given.host.set_used_at(run, used_at)
 
-
-@contextmanager
-def without_foreign_keys() -> Iterator[None]:
-    """No foreign key of the host has a constraint, as with ``db_constraint=False``: rows may be deleted and made again
-    under their key while others lead to them."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
-            " WHERE contype = 'f' AND connamespace = 'public'::regnamespace AND conparentid = 0"
-        )
-        found = cursor.fetchall()
-        for table, name, _ in found:
-            cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            for table, name, definition in found:
-                cursor.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
-                # Rows that lead nowhere are the test's, and are deleted with it.
+        # Rows that lead nowhere are the test's, and are deleted with it.

@@ -13,61 +13,42 @@ from django.db.models import DO_NOTHING
 ANYTHING: dict[str, Any] = {"on_delete": DO_NOTHING, "db_constraint": False, "null": True, "related_name": "+"}
 
 
-class Workspace(models.Model):
-    objects: ClassVar[models.Manager[Workspace]] = models.Manager()
+class Numbered(models.Model):
+    objects: ClassVar[models.Manager[Any]] = models.Manager()
 
     id = models.IntegerField(primary_key=True)
+
+    class Meta:
+        abstract = True
+
+
+class Workspace(Numbered):
     hidden = models.BooleanField(default=False)
 
     class Meta:
         db_table = "workspace"
 
-    def __str__(self) -> str:
-        return f"workspace {self.pk}"
 
-
-class Workflow(models.Model):
-    objects: ClassVar[models.Manager[Workflow]] = models.Manager()
-
-    id = models.IntegerField(primary_key=True)
-
+class Workflow(Numbered):
     class Meta:
         db_table = "workflow"
 
-    def __str__(self) -> str:
-        return f"workflow {self.pk}"
 
-
-class Line(models.Model):
-    objects: ClassVar[models.Manager[Line]] = models.Manager()
-
-    id = models.IntegerField(primary_key=True)
+class Line(Numbered):
     workflow = models.ForeignKey(Workflow, **ANYTHING)
 
     class Meta:
         db_table = "line"
 
-    def __str__(self) -> str:
-        return f"line {self.pk}"
 
-
-class Version(models.Model):
-    objects: ClassVar[models.Manager[Version]] = models.Manager()
-
-    id = models.IntegerField(primary_key=True)
+class Version(Numbered):
     line = models.ForeignKey(Line, **ANYTHING)
 
     class Meta:
         db_table = "version"
 
-    def __str__(self) -> str:
-        return f"version {self.pk}"
 
-
-class Run(models.Model):
-    objects: ClassVar[models.Manager[Run]] = models.Manager()
-
-    id = models.IntegerField(primary_key=True)
+class Run(Numbered):
     workspace = models.ForeignKey(Workspace, **ANYTHING)
     user = models.TextField(null=True)
     version = models.ForeignKey(Version, **ANYTHING)
@@ -77,6 +58,3 @@ class Run(models.Model):
     class Meta:
         db_table = "run"
         indexes = [models.Index(fields=["workspace", "-used_at"], name="run_by_time")]
-
-    def __str__(self) -> str:
-        return f"run {self.pk}"

@@ -414,7 +414,7 @@ def run(options: argparse.Namespace) -> Outcome:
     """All rounds, in this process."""
     from django.db import connection
 
-    from tests.concurrency import mutants
+    from tests import mutants
     from workflows_tasks import history
     from workflows_tasks.capture import nudge
 

@@ -164,37 +164,13 @@ class Actor(Generic[T]):
 
 
 @contextmanager
-def another_connection() -> Iterator[Any]:
-    """A connection beside this thread's own, as a host's other process has it; closed, so rolled back, at the end."""
-    other = connection.copy()
-    try:
-        with other.cursor():
-            yield other
-    finally:
-        other.close()
-
-
-@contextmanager
-def locked(statement: str, *params: Any) -> Iterator[None]:
-    """Another connection's open transaction that holds what ``statement`` locks, until the block ends."""
-    with another_connection() as other, other.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute(statement, params)
-        yield
-        cursor.execute("ROLLBACK")
-
-
-@contextmanager
-def open_transaction(write: Callable[[], object], *, isolation: str = "") -> Iterator[Callable[[], None]]:
+def open_transaction(write: Callable[[], object]) -> Iterator[Callable[[], None]]:
     """Another connection's transaction that has written and is still open; what it yields commits it."""
     committing = threading.Event()
     written = threading.Event()
 
     def act() -> None:
         with transaction.atomic():
-            if isolation:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
             write()
             written.set()
             assert committing.wait(WITHIN_S)

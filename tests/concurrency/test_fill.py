@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.concurrency.given import Given
-from tests.concurrency.stepping import TABLE, locked
+from tests.concurrency.stepping import TABLE
+from tests.sessions import locked
 from workflows_tasks import history
 
 pytestmark = pytest.mark.host_independent
@@ -97,13 +98,4 @@ def test_a_recompute_leaves_what_a_fill_wrote_meanwhile(given: Given, left: str,
         flushing.stands()
     flushing.kill()  # after its first slice
     given.assert_rows_name(newest)
-    given.settle()
-
-
-@pytest.mark.parametrize("step", ["about to begin", "about to write", "written"])
-def test_a_fill_is_killed(given: Given, step: str) -> None:
-    """Nothing is written, and the next one writes it all."""
-    given.old_run(1)
-    given.fill(step).kill()
-    assert history.fill(given.range)
     given.settle()

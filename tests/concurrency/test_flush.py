@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 
 from tests.concurrency.given import Given, ways_to_go
 from tests.concurrency.stepping import AFTER, BEFORE
@@ -98,13 +98,6 @@ def test_statements_after_the_lock_see_what_committed_before_them(given: Given) 
     later = given.run(2)
     flushing.go_on().kill()  # after its first slice
     given.assert_rows_name(later)
-
-
-@pytest.mark.host_independent
-def test_a_flush_is_never_inside_another_transaction(given: Given) -> None:
-    """Committed would not be true."""
-    with transaction.atomic(), pytest.raises(RuntimeError):
-        flush.flush(given.shard)
 
 
 @pytest.mark.host_independent

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from tests.concurrency.given import Given
-from tests.concurrency.stepping import TABLE, Actor, locked
+from tests.concurrency.stepping import TABLE, Actor
 from tests.hosts.adapter import moment
-from workflows_tasks import history
+from tests.sessions import locked
 from workflows_tasks.models import WorkspaceRecentWorkflow
-from workflows_tasks.projection.flush import flush
 
 pytestmark = pytest.mark.host_independent
 
 LOCK_ROW = f"SELECT FROM {TABLE} WHERE id = %s FOR UPDATE"
 FREE_ROWS = f"SELECT id FROM {TABLE} ORDER BY workspace_id, uid, published_run_id FOR UPDATE SKIP LOCKED"
-
-ROUNDS, FILLERS, USERS, WORKFLOWS = 15, 3, 10, 4
 
 
 def free_rows() -> set[int]:
@@ -85,59 +78,4 @@ def test_a_fill(given: Given, runs: list[Any]) -> None:
     """All of its rows are older than what there is."""
     WorkspaceRecentWorkflow.objects.update(last_used_at=moment(-100))
     assert_in_order(given.fill)
-    given.settle()
-
-
-@contextmanager
-def quick_deadlock_checks() -> Iterator[None]:
-    """Within, new connections look for a deadlock after 10 ms in place of a second."""
-    name = connection.ops.quote_name(connection.settings_dict["NAME"])
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '10ms'")
-        try:
-            yield
-        finally:
-            cursor.execute(f"ALTER DATABASE {name} RESET deadlock_timeout")
-
-
-def deadlocks() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
-        cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-        return int(cursor.fetchone()[0])
-
-
-def test_fills_and_a_flush_on_the_same_keys(given: Given) -> None:
-    """Nobody is ever the victim of a deadlock."""
-    users = [given.host.make_user() for _ in range(USERS)]
-    workflows = [given.host.make_workflow() for _ in range(WORKFLOWS)]
-    runs = [
-        run
-        for workflow in workflows
-        for run in given.host.make_runs(USERS, workspaces=[given.workspace], workflows=[workflow], users=users)
-    ]
-    given.settle()
-    before, minutes, done = deadlocks(), itertools.count(1), threading.Event()
-
-    def keep_filling() -> int:
-        fills = 0
-        while not done.is_set():
-            history.fill(given.range)
-            fills += 1
-        return fills
-
-    with quick_deadlock_checks():
-        fillers = [Actor(keep_filling) for _ in range(FILLERS)]
-        chance = random.Random(1)
-        for number in range(ROUNDS):
-            chosen = chance.sample(runs, len(runs) // 2)
-            # One round in three goes back in time, so that rows are recomputed.
-            minute = next(minutes) * (-1 if number % 3 == 2 else 1)
-            of_host = given.host.run_model._base_manager.filter(pk__in=chosen)
-            of_host.update(**{given.host.used_at_field: moment(minute)})
-            Actor(lambda: flush(given.shard)).finish()
-        done.set()
-        assert all(filler.finish() for filler in fillers)
-    assert deadlocks() == before
-    given.close_chunk()
     given.settle()

@@ -1,32 +1,27 @@
-"""No test here passes without its mechanism: each mutation of the package is noticed by the tests named for it."""
+"""Every mechanism has a mutation, and every mutation tests that run under it; see ``tests.mutants``."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from django.db import connection
 
-from tests.concurrency.mutants import MUTANTS, UNCAPTURED, uncaptured
-from tests.concurrency.mutations import KILLERS, VARIABLE, noticed
+from tests.commands import python
+from tests.mutants import MUTANTS, UNCAPTURED
+from workflows_tasks.capture.triggers import tables
+from workflows_tasks.host import host
 
-pytestmark = [pytest.mark.host_independent, pytest.mark.timeout(600)]
-
-
-def test_every_mutation_has_tests() -> None:
-    """And so has every table of the host with every event."""
-    assert {name for name in KILLERS if not name.startswith(UNCAPTURED)} == set(MUTANTS)
-    assert {name for name in KILLERS if name.startswith(UNCAPTURED)} == set(uncaptured())
-    assert connection.vendor == "postgresql"
+pytestmark = pytest.mark.host_independent
 
 
-@pytest.fixture(scope="module")
-def noticed_by() -> dict[str, set[str]]:
-    """Found by one process for all of them, on this one's servers."""
-    servers = {f"TEST_{name}": os.environ[name] for name in ("DATABASE_URL", "REDIS_URL")}
-    return noticed(environment={**servers, VARIABLE: ""})
+def test_every_table_and_event_has_one() -> None:
+    events = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
+    assert set(UNCAPTURED) == {(table.name, event) for table in tables(host()) for event in events}
 
 
-@pytest.mark.parametrize("mutation", KILLERS)
-def test_is_noticed(mutation: str, noticed_by: dict[str, set[str]]) -> None:
-    assert noticed_by[mutation] == set(KILLERS[mutation])
+def test_every_test_that_is_named_runs_under_its_mutation() -> None:
+    files = {f"tests/{test.partition('::')[0]}" for mutant in MUTANTS.values() for test in mutant.tests}
+    code, output = python("-m", "pytest", *files, "--collect-only", "-q", "-m", "under")
+    assert code == 0, output
+    for name, mutant in MUTANTS.items():
+        for test in mutant.tests:
+            base, bracket, parameters = test.partition("[")
+            assert f"tests/{base} under {name}{bracket}{parameters}" in output.splitlines()

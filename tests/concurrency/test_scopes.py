@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import connection
 
-from tests.concurrency.given import Given, ways_to_go, without_foreign_keys
+from tests.concurrency.given import Given, ways_to_go
 from tests.concurrency.stepping import Actor, open_transaction
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
@@ -74,53 +73,6 @@ def test_a_run_arrives_before_its_version_is_led_on(given: Given) -> None:
 
 
 @has_hops
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-@pytest.mark.parametrize("flushed", [True, False])
-def test_two_hops_are_led_on_at_once(given: Given, order: tuple[int, int], *, flushed: bool) -> None:
-    """By two transactions, each of which sees the other hop as it was; committed in either order."""
-    run, other = given.run(1), given.run(2, workflow=given.host.make_workflow())
-    given.settle()
-    path = resolved().path
-    holders, others = [run, *given.hops(run)], [other, *given.hops(other)]
-    at = len(path) - 1
-
-    def lead(number: int, value: Any) -> None:
-        holder = holders[number]
-        type(holder)._base_manager.filter(pk=holder.pk).update(**{path[number].attname: value})
-
-    writes: list[Callable[[], None]] = [
-        lambda: lead(at - 1, others[at].pk),
-        lambda: lead(at, given.host.make_workflow().pk),
-    ]
-    with open_transaction(writes[0]) as commit_0, open_transaction(writes[1]) as commit_1:
-        commits = [commit_0, commit_1]
-        for number in order:
-            commits[number]()
-            if flushed:
-                given.settle()
-    given.settle()
-
-
-@has_hops
-@pytest.mark.parametrize("again", ["to the same workflow", "to another workflow"])
-@pytest.mark.parametrize("flushed", [True, False])
-def test_a_hop_is_deleted_and_made_again_under_its_key(given: Given, again: str, *, flushed: bool) -> None:
-    run = given.run(2)
-    given.settle()
-    last, name = given.hops(run)[-1], resolved().path[-1].attname
-    with without_foreign_keys():
-        runs = type(last)._base_manager.filter(pk=last.pk)
-        runs._raw_delete(runs.db)
-        if flushed:
-            given.settle()
-        if again == "to another workflow":
-            setattr(last, name, given.host.make_workflow().pk)
-        last.save(force_insert=True)
-        given.settle()
-    given.assert_rows_name(run)
-
-
-@has_hops
 def test_a_scope_of_many_runs_is_split(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     """By workspace, and then by ranges of runs, in as many transactions, each of which may be its flush's last."""
     monkeypatch.setattr(scopes, "MOST_RUNS", 2)
@@ -154,26 +106,6 @@ def _flush_and_kill_each(given: Given) -> None:
             flushing.kill()
         else:
             flushing.finish()
-
-
-@pytest.mark.where_allowed("workspace")
-def test_a_truncate_in_a_transaction_with_an_old_snapshot(given: Given) -> None:
-    """That snapshot shows no row of ours, so it must not be asked whether there is any."""
-
-    def truncate() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
-            Actor(lambda: (given.run(1), given.settle())).finish()
-            names = ", ".join(
-                connection.ops.quote_name(model._meta.db_table)
-                for model in (given.host.run_model, *given.host.run_model._meta.parents)
-            )
-            cursor.execute(f"TRUNCATE {names}")
-
-    with open_transaction(truncate, isolation="REPEATABLE READ") as commit:
-        commit()
-    given.settle()
-    given.assert_rows_name()
 
 
 def test_a_scope_waits_for_nobody(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,6 @@ import workflows_tasks
 from docs.directives import commands, diagrams, metrics
 from docs.directives.written import anchor
 from tests.commands import ROOT
-from tests.concurrency.mutants import MUTANTS
-from tests.concurrency.mutations import KILLERS
 from tests.docs.pages import DOCS
 from workflows_tasks import conf
 
@@ -110,10 +108,6 @@ def test_every_public_name_has_its_entry(site: dict[str, Html]) -> None:
     assert {f"workflows_tasks.{name}" for name in workflows_tasks.__all__} <= site["reference/api.html"].ids
     # A submodule of the same name would take the name's place as soon as somebody imports it.
     assert not [name for name in workflows_tasks.__all__ if (ROOT / "workflows_tasks" / f"{name}.py").exists()]
-
-
-def test_the_mutations_of_the_design_page_have_a_test_each() -> None:
-    assert all(KILLERS.get(name) for name in MUTANTS)
 
 
 def test_the_diagrams_are_drawn() -> None:

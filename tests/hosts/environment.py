@@ -12,11 +12,8 @@ from demo import settings as demo
 OVERRIDES: Final = "TEST_RECENT_WORKFLOWS"
 """Environment variable: JSON of ``RECENT_WORKFLOWS`` keys to set; null takes a key away."""
 
-
-MIDDLEWARE: Final = demo.MIDDLEWARE
-TEMPLATES: Final = [{**demo.TEMPLATES[0], "DIRS": []}]
-ADMIN_APPS: Final = [app for app in demo.INSTALLED_APPS if app.startswith("django.contrib.")]
-"""Django's admin and what it needs, for hosts of any shape."""
+DATABASE: Final = "TEST_DATABASE"
+"""Environment variable: JSON of keys of the database's settings."""
 
 
 def recent_workflows(**host: Any) -> dict[str, Any]:
@@ -31,5 +28,5 @@ def recent_workflows(**host: Any) -> dict[str, Any]:
 
 def databases(host: str) -> dict[str, dict[str, Any]]:
     """The database in ``DATABASE_URL``. The test database is the process's own: several may share a server."""
-    default = demo.DATABASES["default"]
+    default = demo.DATABASES["default"] | json.loads(os.environ.get(DATABASE, "{}"))
     return {"default": {**default, "TEST": {"NAME": f"test_recent_workflows_{host}_{os.getpid()}"}}}

@@ -13,17 +13,11 @@ class Team(models.Model):
     number = models.PositiveIntegerField(unique=True)
     disbanded = models.BooleanField(default=False)
 
-    def __str__(self) -> str:
-        return f"team {self.number}"
-
 
 class Member(models.Model):
     objects: ClassVar[models.Manager[Member]] = models.Manager()
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
-
-    def __str__(self) -> str:
-        return f"member {self.pk}"
 
 
 class Blueprint(models.Model):
@@ -31,26 +25,17 @@ class Blueprint(models.Model):
 
     code = models.DecimalField(primary_key=True, max_digits=12, decimal_places=2)
 
-    def __str__(self) -> str:
-        return f"blueprint {self.code}"
-
 
 class Revision(models.Model):
     objects: ClassVar[models.Manager[Revision]] = models.Manager()
 
     blueprint = models.ForeignKey(Blueprint, null=True, on_delete=models.SET_NULL)
 
-    def __str__(self) -> str:
-        return f"revision {self.pk}"
-
 
 class Ticket(models.Model):
     objects: ClassVar[models.Manager[Ticket]] = models.Manager()
 
     revision = models.ForeignKey(Revision, on_delete=models.CASCADE)
-
-    def __str__(self) -> str:
-        return f"ticket {self.pk}"
 
 
 class Execution(models.Model):
@@ -59,9 +44,6 @@ class Execution(models.Model):
     reference = models.CharField(primary_key=True, max_length=40)
     finished_at = models.DateTimeField(null=True)
     archived = models.BooleanField(default=False)
-
-    def __str__(self) -> str:
-        return self.reference
 
 
 class Job(Execution):

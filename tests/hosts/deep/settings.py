@@ -2,18 +2,14 @@ from __future__ import annotations
 
 from django.db.models import Q
 
-from tests.hosts import environment
-from tests.hosts.environment import ADMIN_APPS, databases, recent_workflows
+from tests.hosts.admin import *  # noqa: F403
+from tests.hosts.admin import ADMIN_APPS
+from tests.hosts.environment import databases, recent_workflows
 
-SECRET_KEY = "only-for-tests"
 USE_TZ = False
 TIME_ZONE = "America/New_York"
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 INSTALLED_APPS = [*ADMIN_APPS, "backfill", "tests.hosts.deep", "workflows_tasks"]
-ROOT_URLCONF = "tests.hosts.urls"
-STATIC_URL = "static/"
-MIDDLEWARE = environment.MIDDLEWARE
-TEMPLATES = environment.TEMPLATES
 DATABASES = databases("deep")
 RECENT_WORKFLOWS = recent_workflows(
     RUN_MODEL="workshop.Job",

@@ -14,18 +14,12 @@ class Branch(models.Model):
     slug = models.SlugField(primary_key=True)
     closed = models.BooleanField(default=False)
 
-    def __str__(self) -> str:
-        return self.slug
-
 
 class Title(models.Model):
     objects: ClassVar[models.Manager[Title]] = models.Manager()
 
     number = models.SmallAutoField(primary_key=True)
     name = models.CharField(max_length=100, default="A book")
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class Loan(models.Model):
@@ -42,15 +36,9 @@ class Loan(models.Model):
     class Meta:
         indexes = [models.Index(fields=["branch", "-borrowed_at"], name="loan_by_branch")]
 
-    def __str__(self) -> str:
-        return f"loan {self.pk}"
-
 
 class Renewal(Loan):
     objects: ClassVar[models.Manager[Renewal]] = models.Manager()
 
     class Meta:
         proxy = True
-
-    def __str__(self) -> str:
-        return f"renewal {self.pk}"

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from tests.hosts import environment
-from tests.hosts.environment import ADMIN_APPS, databases, recent_workflows
+from tests.hosts.admin import *  # noqa: F403
+from tests.hosts.admin import ADMIN_APPS
+from tests.hosts.environment import databases, recent_workflows
 
-SECRET_KEY = "only-for-tests"
 USE_TZ = True
 TIME_ZONE = "Asia/Kolkata"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -13,10 +13,6 @@ INSTALLED_APPS = [
     "tests.hosts.library",
     "backfill",
 ]
-ROOT_URLCONF = "tests.hosts.urls"
-STATIC_URL = "static/"
-MIDDLEWARE = environment.MIDDLEWARE
-TEMPLATES = environment.TEMPLATES
 DATABASES = databases("library")
 RECENT_WORKFLOWS = recent_workflows(
     RUN_MODEL="library.Loan",

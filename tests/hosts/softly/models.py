@@ -11,17 +11,11 @@ class Site(SafeDeleteModel):
 
     _safedelete_policy = SOFT_DELETE
 
-    def __str__(self) -> str:
-        return f"site {self.pk}"
-
 
 class Page(SafeDeleteModel):
     """A workflow; its editions are hidden with it."""
 
     _safedelete_policy = SOFT_DELETE_CASCADE
-
-    def __str__(self) -> str:
-        return f"page {self.pk}"
 
 
 class Edition(SafeDeleteModel):
@@ -30,9 +24,6 @@ class Edition(SafeDeleteModel):
     _safedelete_policy = SOFT_DELETE
 
     page = models.ForeignKey(Page, on_delete=models.CASCADE)
-
-    def __str__(self) -> str:
-        return f"edition {self.pk}"
 
 
 class Visit(SafeDeleteModel):
@@ -45,6 +36,3 @@ class Visit(SafeDeleteModel):
     edition = models.ForeignKey(Edition, null=True, on_delete=models.SET_NULL)
     seen_at = models.DateTimeField(default=timezone.now)
     screenshot = models.TextField(default="large")
-
-    def __str__(self) -> str:
-        return f"visit {self.pk}"

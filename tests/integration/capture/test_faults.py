@@ -272,26 +272,3 @@ def test_turned_off_and_on(sample: Sample) -> None:
     assert logged() == 0
     assert "triggers are turned off" in problems()
     mended(sample)
-
-
-@pytest.mark.host_independent
-def test_turning_off_takes_no_lock_on_the_hosts_tables(sample: Sample) -> None:
-    """Not even beside somebody who has locked them all against everybody."""
-    from tests.sessions import session
-
-    names = ", ".join(table(model) for model in (*own_tables(sample.host.run_model), resolved().path[0].related_model))
-    with session() as other:
-        other.execute("BEGIN")
-        other.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
-        execute("SET lock_timeout = '2s'")
-        try:
-            installation.turn_off()
-            told = query(
-                "SELECT count(*) FROM pg_proc WHERE proname LIKE 'recent\\_workflows\\_%%' AND prosrc = %s",
-                [triggers.OFF],
-            )
-        finally:
-            execute("RESET lock_timeout")
-            other.execute("ROLLBACK")
-    assert told == [(4,)]
-    assert not installation.install()

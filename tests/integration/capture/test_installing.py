@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
+from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.integration.capture.sample import Sample, logged, table
-from tests.sessions import execute, query, session
+from tests.sessions import execute, locked, query, session
 from tests.threads import beside
 from tests.waiting import until
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, triggers
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
 
@@ -161,28 +161,36 @@ def waiting(name: str) -> int:
     return int(query("SELECT count(*) FROM pg_locks WHERE relation = %s::regclass AND NOT granted", [name])[0][0])
 
 
-def test_nothing_to_do_takes_no_lock(sample: Sample) -> None:
-    """Every ``migrate`` looks, also where all is as it should be: beside whoever has locked everything."""
-    names = ", ".join(table(model) for model in (resolved().run, resolved().path[0].related_model))
+def nothing_to_do(configure: Configure) -> None:
+    """Every ``migrate`` looks."""
     steps: list[str] = []
-    with session() as other:
-        other.execute("BEGIN")
-        other.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
-        assert not installation.install(steps.append)
-        other.execute("ROLLBACK")
+    assert not installation.install(steps.append)
     assert steps == []
 
 
-def test_a_changed_function_takes_no_lock(deployed: Sample, configure: Any) -> None:
-    """A deploy that changes what is captured replaces functions, beside whoever has locked everything."""
-    names = ", ".join(table(model) for model in (resolved().run, resolved().path[0].related_model))
-    with session() as other:
-        other.execute("BEGIN")
-        other.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
-        configure(SHARDS=3)
-        assert not installation.install()
-        other.execute("ROLLBACK")
+def a_changed_function(configure: Configure) -> None:
+    """As by a deploy that changes what is captured."""
+    configure(SHARDS=3)
+    assert not installation.install()
     assert not installation.problems()
+
+
+def turning_off(configure: Configure) -> None:
+    installation.turn_off()
+    functions = "SELECT DISTINCT prosrc FROM pg_proc WHERE proname LIKE 'recent\\_workflows\\_%%'"
+    assert query(functions) == [(triggers.OFF,)]
+
+
+@pytest.mark.parametrize("act", [nothing_to_do, a_changed_function, turning_off])
+def test_it_takes_no_lock(deployed: Sample, configure: Configure, act: Callable[[Configure], None]) -> None:
+    """Not even beside somebody who has locked all of the host's tables against everybody."""
+    names = ", ".join(table(model) for model in (resolved().run, resolved().path[0].related_model))
+    execute("SET lock_timeout = '2s'")
+    try:
+        with locked(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"):
+            act(configure)
+    finally:
+        execute("RESET lock_timeout")
 
 
 def test_the_sql_can_be_run_by_hand(uninstalled: Sample) -> None:

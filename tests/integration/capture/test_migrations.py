@@ -15,6 +15,7 @@ from tests.commands import python, write_files
 from tests.integration.capture.sample import Sample, logged
 from tests.oracle import assert_exact, expected, flush_all
 from tests.sessions import execute, program, psql, query, url
+from workflows_tasks.models import CHANGES
 
 pytestmark = pytest.mark.host_independent
 
@@ -41,12 +42,13 @@ class Team(models.Model):
     pass
 
 class Workflow(models.Model):
-    pass
+    id = models.%(key)s(primary_key=True)
 
 class Version(models.Model):
     %(hop)s = models.ForeignKey(Workflow, on_delete=models.CASCADE)
 
 class %(run)s(models.Model):
+    id = models.%(key)s(primary_key=True)
     %(workspace)s = models.ForeignKey(Team, null=True, on_delete=models.SET_NULL)
     uid = models.CharField(max_length=%(length)s, null=True)
     version = models.ForeignKey(Version, null=True, on_delete=models.SET_NULL)
@@ -60,14 +62,26 @@ class %(run)s(models.Model):
 
 BEFORE = {
     "run": "Run", "workspace": "workspace", "used_at": "updated_at", "hop": "workflow", "path": "version__workflow",
-    "length": "20", "extra": "state = models.TextField(default='')", "meta": "",
+    "length": "20", "extra": "state = models.TextField(default='')", "meta": "", "key": "AutoField",
 }  # fmt: skip
 AFTER = {
     "run": "Execution", "workspace": "team", "used_at": "ran_at", "hop": "leads_to", "path": "version__leads_to",
     "length": "200", "extra": "cost = models.IntegerField(default=0)", "meta": 'db_table = "all_the_runs"',
+    "key": "BigAutoField",
 }  # fmt: skip
 
 SECOND = """
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("crm", "0001_initial")]
+    operations = [
+        migrations.AlterField(model, "id", models.BigAutoField(primary_key=True, serialize=False))
+        for model in ("Run", "Workflow")
+    ]
+"""
+
+THIRD = """
 from django.db import migrations, models
 
 def write(apps, schema_editor):
@@ -77,7 +91,7 @@ def write_another(apps, schema_editor):  # a row written twice would keep Django
     apps.get_model("crm", "Run").objects.filter(pk=2).update(uid="by a migration")
 
 class Migration(migrations.Migration):
-    dependencies = [("crm", "0001_initial")]
+    dependencies = [("crm", "0002_wider")]
     operations = [
         migrations.RunPython(write, write),  # and the tables altered after it, in one transaction
         migrations.RemoveField("Run", "state"),
@@ -100,6 +114,7 @@ STEPS = """
 import json, django
 django.setup()
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 call_command("migrate", verbosity=0)
 from crm import models
@@ -118,7 +133,12 @@ else:
     run.objects.filter(pk=2).update(**{found.workspace.name: other})
     run.objects.filter(pk=3).delete()
 flush_all()
+with connection.cursor() as cursor:
+    cursor.execute("SELECT DISTINCT data_type FROM information_schema.columns WHERE table_name ="
+        " 'workflows_tasks_workspacerecentworkflow' AND column_name IN ('last_run_id', 'published_run_id')")
+    keys = [kind for (kind,) in cursor.fetchall()]
 print(json.dumps({
+    "keys": keys,
     "problems": [str(problem) for problem in installation.problems()],
     "pages": [[row.last_run_id for row in recent_workflows(team)] for team in (1, 2)],
     "users": [[row.last_run_id for row in recent_workflows(1, user)] for user in ("a", "by a migration")],
@@ -156,13 +176,16 @@ def deploy(directory: Path, names: dict[str, str], database: str, *, first: bool
 
 
 def test_a_hosts_own_migrations_need_no_hand(database: str, tmp_path: Path) -> None:
-    """Columns, tables and models are renamed, added, altered and removed, with writes in between, by one migration."""
+    """Keys become wider. Columns, tables and models are renamed, added, altered and removed, with writes in between, by
+    one migration."""
     first = deploy(tmp_path, BEFORE, database, first=True)
-    assert first == {"problems": [], "pages": [[3, 2, 1], []], "users": [[3, 2, 1], []]}
+    assert first == {"keys": ["integer"], "problems": [], "pages": [[3, 2, 1], []], "users": [[3, 2, 1], []]}
     check = "condition" if django.VERSION >= (5, 1) else "check"
-    (tmp_path / "crm" / "migrations" / "0002_renamed.py").write_text(SECOND % {"check": check})
+    write_files(
+        tmp_path, {"crm/migrations/0002_wider.py": SECOND, "crm/migrations/0003_renamed.py": THIRD % {"check": check}}
+    )
     second = deploy(tmp_path, AFTER, database, first=False)
-    assert second == {"problems": [], "pages": [[1], [2]], "users": [[], [1]]}
+    assert second == {"keys": ["bigint"], "problems": [], "pages": [[1], [2]], "users": [[], [1]]}
     env = {"DJANGO_SETTINGS_MODULE": "settings", "PROJECT_DATABASE": database, "TEST_LEAVE_OUT": ""}
     # On a new database theirs may come before ours, or after.
     anew = """
@@ -183,13 +206,14 @@ call("makemigrations", check_changes=True, dry_run=True, verbosity=0)
 def test_a_restore_of_data_alone_with_triggers_on(sample: Sample, tmp_path: Path) -> None:
     """All of the host's rows come back, although changes that were dumped with them are there already: the log's keys
     are no sequence that could begin anew."""
+    execute(f"TRUNCATE {CHANGES} RESTART IDENTITY")
     sample.host.save_again(sample.older)
     assert logged() > 0
     dump = tmp_path / "dump.sql"
     program("pg_dump", "--data-only", "-f", str(dump), "-d", url())
     true = expected(sample.host)
     names = [name for (name,) in query("SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'")]
-    execute(f"TRUNCATE {', '.join(names)}")
+    execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY")
     assert "WARNING" not in psql(dump.read_text())
     assert sorted(expected(sample.host)) == sorted(true)
     flush_all()

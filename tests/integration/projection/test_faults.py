@@ -12,7 +12,7 @@ from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.integration.projection.neighbours import Neighbours
 from tests.oracle import assert_exact, flush_all, stored
-from tests.sessions import execute, query, role, session
+from tests.sessions import execute, locked, query, role
 from workflows_tasks.capture.triggers import tables
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES, Installation, Shard, WorkspaceRecentWorkflow
@@ -121,12 +121,9 @@ def test_a_row_that_somebody_else_has_locked_is_no_refusal(live: Host, configure
     flush_all()
     live.save_again(run)
     near.run(3, 1)
-    with session() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute(f'SELECT FROM "{WorkspaceRecentWorkflow._meta.db_table}" FOR UPDATE')
-        with pytest.raises(DatabaseError):
-            flush(near.shard)
-        cursor.execute("ROLLBACK")
+    of_table = f'SELECT FROM "{WorkspaceRecentWorkflow._meta.db_table}" FOR UPDATE'
+    with locked(of_table), pytest.raises(DatabaseError):
+        flush(near.shard)
     assert changes.quarantined(9) == []
     flush_all()
     assert_exact(live)

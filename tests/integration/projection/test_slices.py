@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,12 +10,11 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.hosts.adapter import Host, moment
 from tests.integration.projection.neighbours import Neighbours
-from tests.oracle import assert_exact, expected, flush_all, stored
+from tests.oracle import assert_exact, flush_all, stored
 from tests.sessions import execute, query
-from tests.threads import ShardLock
 from workflows_tasks import history
 from workflows_tasks.models import CHANGES, Shard
-from workflows_tasks.projection import changes, scopes, searches
+from workflows_tasks.projection import changes, searches
 from workflows_tasks.projection import flush as flushing
 from workflows_tasks.projection.flush import Flushed, flush
 
@@ -52,7 +50,7 @@ def one_slice(near: Neighbours) -> Flushed:
 
 
 def test_mass_deletion_is_done_by_bounded_slices(live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``python -m tests.chaos.mass_deletion`` is the same at full size. Every slice is progress of its own."""
+    """``tests/chaos/test_mass_deletion.py`` is the same at full size. Every slice is progress of its own."""
     monkeypatch.setattr(flushing, "MOST_RECOMPUTED", 7)
     filled(near, 60, users=5, workflows=6)
     before = len(stored())
@@ -124,34 +122,6 @@ def rows_read() -> int:
     return int(read)
 
 
-def test_a_scope_holds_up_no_save(live: Host, near: Neighbours) -> None:
-    """Changes of runs are taken apart from scopes, before each of them."""
-    for _ in range(5):
-        changes.log_everything()
-    run = near.run(1, 1)
-    one_slice(near)
-    assert {row.run for row in stored()} == {run.pk}
-
-
-def test_a_wide_scope_is_replaced_by_smaller_ones(
-    live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By workspace, then by ranges of runs: no statement reads more than so many."""
-    monkeypatch.setattr(scopes, "MOST_RUNS", 8)
-    filled(near, 50, users=2, workflows=3)
-    near.run(3, 1)
-    execute(f"DELETE FROM {CHANGES}")
-    changes.log_everything()
-    assert near.host.run_model._base_manager.count() == 51
-    rows_before = Counter(stored())
-    assert rows_before != Counter(expected(live))
-    flush_all()
-    assert_exact(live)
-    assert near.counters()["scopes_split"] >= 2
-    ((left,),) = query(f"SELECT count(*) FROM {CHANGES}")
-    assert left == 0
-
-
 def test_past_a_quarter_of_its_time_it_begins_no_slice(
     live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,15 +138,6 @@ def test_past_a_quarter_of_its_time_it_begins_no_slice(
     assert_exact(live)
 
 
-def test_the_messages_of_a_busy_shard_wait_for_nobody(live: Host, near: Neighbours) -> None:
-    near.run(1)
-    with ShardLock(near.shard):
-        assert flush(near.shard).is_busy
-        assert stored() == []
-    flush_all()
-    assert_exact(live)
-
-
 def test_equal_changes_are_taken_together(live: Host, near: Neighbours) -> None:
     run = near.run(1)
     flush_all()
@@ -186,26 +147,6 @@ def test_equal_changes_are_taken_together(live: Host, near: Neighbours) -> None:
     assert [(each.run, len(each.ids)) for each in taken] == [(str(run.pk), 10)]
     assert one_slice(near).changes == 10
     assert_exact(live)
-
-
-def test_what_commits_meanwhile_stays_in_the_log(live: Host, near: Neighbours) -> None:
-    """Exactly what was taken is forgotten."""
-    run = near.run(1)
-    flush_all()
-    live.set_used_at(run, moment(2))
-    done = False
-
-    def once(execute_it: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        nonlocal done
-        if f'DELETE FROM "{CHANGES}"' in sql and not done:
-            done = True
-            changes.log_runs([(history.workspace_text(near.workspaces[0]), str(run.pk))])
-        return execute_it(sql, params, many, context)
-
-    with connection.execute_wrapper(once):
-        one_slice(near)
-    ((left,),) = query(f"SELECT count(*) FROM {CHANGES} WHERE shard = %s", [near.shard])
-    assert (done, left) == (True, 1)
 
 
 def test_statements_of_a_slice_do_not_grow_with_its_changes(live: Host, near: Neighbours) -> None:

@@ -13,7 +13,6 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from tests import broker
-from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.oracle import assert_exact, flush_all
 from workflows_tasks import conf
@@ -42,7 +41,10 @@ def silent(live: Host, taken: Taken) -> Any:
     fields = {"workspaces": [live.make_workspace()], "workflows": [live.make_workflow()], "users": [live.make_user()]}
     flush_all()
     taken()
-    Shard.objects.update(due_at=None, flushed_at=None)
+    shards = [Shard(number=number) for number in range(conf.settings().shards)]
+    Shard.objects.bulk_create(
+        shards, update_conflicts=True, unique_fields=["number"], update_fields=["due_at", "flushed_at"]
+    )
     live.make_runs(1, **fields)
     return None
 
@@ -139,9 +141,7 @@ def test_it_costs_few_statements_and_no_more_with_the_shards(live: Host) -> None
 
 @pytest.fixture
 def without_trigger(live: Host) -> Any:
-    """Somebody drops the run's trigger. There is a run, whose rows are written."""
-    live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
-    flush_all()
+    """Somebody drops the run's trigger."""
     tick()
     with connection.cursor() as cursor:
         for table in tables(hosts.host()):
@@ -166,63 +166,3 @@ def test_it_tells_once_that_writes_are_not_captured_and_once_that_they_are(
     tick()
     assert the_installation().problems == []
     assert sum("all writes are captured again" in record.getMessage() for record in caplog.records) <= 1
-
-
-def test_what_was_written_meanwhile_is_found_after_the_installation(live: Host, without_trigger: None) -> None:
-    """A look at everything, once nobody writes as before."""
-    run = live.run_model._base_manager.get()
-    run.delete()
-    flush_all()
-    with pytest.raises(AssertionError, match="in the table, but not true"):
-        assert_exact(live)
-    installation.install()
-    assert_rescanned_after_the_oldest_writer(live)
-
-
-def assert_rescanned_after_the_oldest_writer(live: Host) -> None:
-    """While a transaction from before is open, which may write by the old functions, the look waits."""
-    other = connection.copy()
-    other.set_autocommit(False)
-    with other.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()")
-    Installation.objects.update(rescan_after=_newest_transaction(), rescan_reason="as a test says")
-    tick()
-    assert the_installation().rescan_after is not None
-    other.rollback()
-    other.close()
-    tick()
-    assert the_installation().rescan_after is None
-    flush_all()
-    assert_exact(live)
-
-
-def _newest_transaction() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
-        return int(cursor.fetchone()[0])
-
-
-@pytest.mark.host_independent
-def test_a_deploy_that_changes_what_counts_is_told_with_the_command(
-    live: Host, configure: Configure, caplog: pytest.LogCaptureFixture
-) -> None:
-    from django.db.models import Q
-
-    installation.install()
-    configure(RUN_FILTER=Q(surface=0, uid__gt=""))
-    tick()
-    assert any(
-        installation.COMMAND in record.getMessage() for record in caplog.records if "differ" in record.getMessage()
-    )
-
-
-@pytest.mark.host_independent
-def test_changes_dealt_for_another_number_of_shards_are_dealt_again(live: Host, silent: None) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f'UPDATE "{CHANGES}" SET shards = 3, shard = mod(shard, 3)')
-    tick()
-    with connection.cursor() as cursor:
-        cursor.execute(f'SELECT DISTINCT shards FROM "{CHANGES}"')
-        assert cursor.fetchall() == [(conf.settings().shards,)]
-    flush_all()
-    assert_exact(live)

@@ -5,33 +5,45 @@ Nothing but the message of a save can make it visible where beat does not run.
 
 from __future__ import annotations
 
+import runpy
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import celery
 import pytest
 from kombu import Connection, Queue
+from pytest_celery import CeleryTestBroker, CeleryTestNode, CeleryTestSetup
 
-from demo.servers import Process
-from tests.integration.versions.project import Project
+from tests.commands import ROOT
+from tests.conftest import AS_SHIPPED
+from tests.hosts.adapter import Host
+from tests.nodes import GivenBroker
+from tests.oracle import expected, stored
 from tests.programs import of_the_system
 from tests.rabbitmq import PROGRAM, RabbitMQ
+from tests.waiting import until
 
 QUEUES = {"classic": "", "quorum": "tests.integration.versions.quorum"}
 """Celery's configuration for each; the variable of that is Celery's own."""
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("kind", QUEUES, scope="module")]
+pytestmark = [
+    pytest.mark.host_independent,
+    pytest.mark.timeout(120),
+    pytest.mark.workers(**AS_SHIPPED),
+    pytest.mark.parametrize("kind", QUEUES, scope="module"),
+]
 
 
 @pytest.fixture(scope="module")
-def rabbitmq(kind: str, room: Path) -> Iterator[RabbitMQ]:
+def rabbitmq(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """A node for each kind: a queue cannot change it."""
     if kind == "quorum" and celery.VERSION < (5, 5):
         pytest.skip("Celery declares quorum queues since 5.5")
     of_the_system(PROGRAM)
-    node = RabbitMQ(room / f"rabbitmq-{kind}")
+    node = RabbitMQ(tmp_path_factory.mktemp("rabbitmq") / kind)
     try:
         node.start()
         yield node
@@ -40,53 +52,69 @@ def rabbitmq(kind: str, room: Path) -> Iterator[RabbitMQ]:
 
 
 @pytest.fixture
-def project(kind: str, rabbitmq: RabbitMQ, servers: dict[str, str], tmp_path: Path) -> Project:
-    return Project(tmp_path, {**servers, "CELERY_BROKER_URL": rabbitmq.url, "CELERY_CONFIG_MODULE": QUEUES[kind]})
+def celery_broker(kind: str, rabbitmq: RabbitMQ, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CeleryTestBroker:
+    """That node, for a host's app that is configured for its kind of queues: here and in the worker."""
+    monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq.url)
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", QUEUES[kind])
+    runpy.run_path(str(ROOT / "celeryconfig.py"))  # its app is the current one from here on
+    return CeleryTestBroker(GivenBroker(tmp_path, rabbitmq.url))
 
 
-@pytest.fixture
-def worker(project: Project, started: Callable[[Process], Process]) -> Process:
-    return started(project.worker())
+def save(host: Host) -> float:
+    """Twenty saves of a new workspace; returns how long the slowest took."""
+    workspace, workflow, user = host.make_workspace(), host.make_workflow(), host.make_user()
+    slowest_s = 0.0
+    for _ in range(20):
+        began_s = time.monotonic()
+        host.make_run(workspace=workspace, workflow=workflow, user=user)
+        slowest_s = max(slowest_s, time.monotonic() - began_s)
+    return slowest_s
 
 
-def test_a_save_is_visible(kind: str, project: Project, worker: Process, rabbitmq: RabbitMQ) -> None:
+def until_exact(host: Host) -> None:
+    until(lambda: set(stored()) == set(expected(host)), within_s=30)
+
+
+def test_a_save_is_visible(
+    celery_setup: CeleryTestSetup, live: Host, rabbitmq: RabbitMQ, kind: str, alone: str
+) -> None:
     """The second time saves come while the first ones' window lasts."""
     for _ in range(2):
-        project.show(project.save(20)["workspace"])
-    assert declared(rabbitmq) == kind
+        save(live)
+        until_exact(live)
+    assert declared(rabbitmq, alone) == kind
 
 
-def test_what_waits_outlasts_the_brokers_restart(
-    project: Project, worker: Process, rabbitmq: RabbitMQ, started: Callable[[Process], Process]
-) -> None:
-    worker.stop()
-    saved = project.save(20)
+def test_what_waits_outlasts_the_brokers_restart(celery_setup: CeleryTestSetup, live: Host, rabbitmq: RabbitMQ) -> None:
+    worker = celery_setup.worker
+    worker.kill()
+    save(live)
     rabbitmq.restart()
-    started(project.worker())
-    project.show(saved["workspace"])
+    worker.container.start()
+    until_exact(live)
 
 
 def test_a_broker_that_hangs_holds_no_save_up(
-    project: Project, worker: Process, rabbitmq: RabbitMQ, started: Callable[[Process], Process]
+    celery_setup: CeleryTestSetup, beat: CeleryTestNode, live: Host, rabbitmq: RabbitMQ
 ) -> None:
+    """The message is lost; beat looks for what waits without one."""
     rabbitmq.signal(signal.SIGSTOP)
     try:
-        saved = project.save(20)
+        slowest_s = save(live)
     finally:
         rabbitmq.signal(signal.SIGCONT)
-    assert saved["slowest_s"] < 2.0  # the first finds out that nobody answers
-    started(project.beat())  # its message is lost; beat looks for what waits without one
-    project.show(saved["workspace"])
+    assert slowest_s < 2.0  # the first finds out that nobody answers
+    until_exact(live)
 
 
-def declared(rabbitmq: RabbitMQ) -> str:
-    """The kind of the package's queue: declaring it again as another kind is refused."""
+def declared(rabbitmq: RabbitMQ, queue: str) -> str:
+    """The kind of a queue: declaring it again as another kind is refused."""
     with Connection(rabbitmq.url) as connection:
         for kind in QUEUES:
             with connection.channel() as channel:
                 arguments: dict[str, Any] = {"x-queue-type": kind}
                 try:
-                    Queue("recent-workflows", queue_arguments=arguments).bind(channel).queue_declare()
+                    Queue(queue, queue_arguments=arguments).bind(channel).queue_declare()
                 except connection.channel_errors:
                     continue
                 return kind

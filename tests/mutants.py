@@ -1,7 +1,8 @@
-"""The package with one mechanism taken out, by the mutation's name: each must make tests fail.
+"""Mutations: the package with one mechanism taken out. The tests named for a mutation must fail under it.
 
-Each mutation replaces functions of the package, or words of its SQL; it refuses to be applied where those words are not
-found, so that none becomes a no-op when the package changes.
+``conftest.py`` runs a copy of each such test under the mutation, beside the test itself: ``pytest tests -m under`` runs
+these copies alone. A mutation replaces functions of the package, or words of its SQL. It refuses to be applied where
+those words are not found, so that none becomes a no-op when the package changes.
 """
 
 # They put other functions in place of the package's on purpose, and reach into what it imports.
@@ -39,21 +40,21 @@ ONLY_UPWARDS: Final = (
     r"WHERE \(excluded\.last_used_at, excluded\.last_run_id\)\s+> \(stored\.last_used_at, stored\.last_run_id\)"
 )
 OLD_WORKSPACE: Final = "IF was[2] IS NOT NULL AND was[1:2] IS DISTINCT FROM now_is[1:2] THEN"
-EVENTS: Final = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
 
 class Mutant(NamedTuple):
-    """A mutation: what it takes out, in a few words, and how."""
+    """A mutation: what it takes out in a few words, how, and the tests that notice, by their names below ``tests/``."""
 
     takes_out: str
     apply: Callable[[], None]
+    tests: Sequence[str]
     alters_database: bool = False
 
 
 def apply(name: str) -> Callable[[], None]:
     """Take the mechanism that ``name`` names out of the package; what is returned puts it back."""
     before = [(place, dict(vars(place))) for place in CHANGED]
-    mutant = find(name)
+    mutant = MUTANTS[name]
     bodies = _bodies()
     mutant.apply()
     replaced = [
@@ -72,22 +73,6 @@ def apply(name: str) -> Callable[[], None]:
             _default_key("gen_random_uuid()")
 
     return undo
-
-
-def find(name: str) -> Mutant:
-    """The mutation of that name. ``uncaptured TABLE EVENT`` names one for each table and event."""
-    if name.startswith(UNCAPTURED):
-        _, table, event = name.split()
-        return Mutant(f"the trigger of {table} for {event}", lambda: _uncaptured(table, event))
-    return MUTANTS[name]
-
-
-UNCAPTURED: Final = "uncaptured "
-
-
-def uncaptured() -> list[str]:
-    """A mutation for each table of the host and each event."""
-    return [f"{UNCAPTURED}{table.name} {event}" for table in triggers.tables(host()) for event in EVENTS]
 
 
 def _bodies() -> list[str]:
@@ -321,22 +306,20 @@ def _trusts_an_old_snapshot() -> None:
     )
 
 
-def _uncaptured(table: str, event: str) -> None:
-    row_body, truncate_body = triggers.row_body, triggers.truncate_body
-
+def _uncaptured(table: str, event: str) -> Callable[[], None]:
     def without(real: Callable[..., str]) -> Callable[..., str]:
         def body(of: triggers.Table, *args: Any) -> str:
-            begin = "BEGIN\n"
-            made = real(of, *args)
-            return (
-                made.replace(begin, f"{begin}IF TG_OP = '{event}' THEN RETURN NULL; END IF;\n", 1)
-                if of.name == table
-                else made
-            )
+            made, begin = real(of, *args), "BEGIN\n"
+            if of.name != table:
+                return made
+            return made.replace(begin, f"{begin}IF TG_OP = '{event}' THEN RETURN NULL; END IF;\n", 1)
 
         return body
 
-    triggers.row_body, triggers.truncate_body = without(row_body), without(truncate_body)
+    def apply() -> None:
+        triggers.row_body, triggers.truncate_body = without(triggers.row_body), without(triggers.truncate_body)
+
+    return apply
 
 
 def _counted_keys() -> None:
@@ -353,38 +336,84 @@ def _default_key(expression: str) -> None:
         executing.execute(f"ALTER TABLE {CHANGES} ALTER COLUMN id SET DEFAULT {expression}")
 
 
+FLUSH, FILL, SCOPES = (f"concurrency/test_{name}.py::test_" for name in ("flush", "fill", "scopes"))
+KEY_ORDER: Final = "concurrency/test_key_order.py::test_"
+CAPTURE: Final = "integration/capture/test_"
+COMES_BACK: Final = [
+    f"{FLUSH}a_run_comes_back_while_the_next_newest_is_searched[{going}]" for going in ("deleted", "set back")
+]
+MEANWHILE: Final = f"{FLUSH}a_change_that_commits_meanwhile_is_not_forgotten"
+FILLED: Final = f"{FILL}a_recompute_leaves_what_a_fill_wrote_meanwhile"
+MOVES: Final = f"{FLUSH}a_run_moves_to_another_shard"
+
 MUTANTS: Final[dict[str, Mutant]] = {
-    "no-lock": Mutant("the shard's lock", _no_lock),
-    "merged-lock": Mutant("the lock's own statement: it is taken in the one that reads", _merged_lock),
-    "any-isolation": Mutant("READ COMMITTED where the database has another default", _as_the_database_likes),
+    "no-lock": Mutant("the shard's lock", _no_lock, COMES_BACK),
+    "merged-lock": Mutant("the lock's own statement: it is taken in the one that reads", _merged_lock, COMES_BACK),
+    "any-isolation": Mutant(
+        "READ COMMITTED where the database has another default",
+        _as_the_database_likes,
+        [f"{FLUSH}statements_after_the_lock_see_what_committed_before_them"],
+    ),
     "forget-all": Mutant(
         "that only taken changes are forgotten: all of the shard are",
         _forget_instead(f"shard IN (SELECT shard {OF_TAKEN})"),
+        [f"{MEANWHILE}[decided-another workspace]"],
     ),
     "forget-by-workspace": Mutant(
         "that changes are forgotten by id: those of the workspace are",
         _forget_instead(f"workspace IN (SELECT workspace {OF_TAKEN})"),
+        [f"{MEANWHILE}[decided-another run]"],
     ),
     "forget-by-run": Mutant(
         "that changes are forgotten by id: those of the run are",
         _forget_instead(f"(workspace, run) IN (SELECT workspace, run {OF_TAKEN})"),
+        [f"{MEANWHILE}[decided-the same run]"],
     ),
-    "forget-unfinished": Mutant("that a full slice keeps what it did not finish", _forget_unfinished),
-    "forget-first": Mutant("that changes are forgotten with the write: they are before it", _forget_first),
-    "scope-not-logged": Mutant("that a scope is replaced by what it names, before it is forgotten", _scope_not_logged),
-    "parts-not-logged": Mutant("that a split scope is replaced by all of its parts", _parts_not_logged),
+    "forget-unfinished": Mutant(
+        "that a full slice keeps what it did not finish",
+        _forget_unfinished,
+        [f"{FLUSH}what_a_full_slice_leaves_keeps_its_change"],
+    ),
+    "forget-first": Mutant(
+        "that changes are forgotten with the write: they are before it",
+        _forget_first,
+        [f"{FLUSH}killed_at_any_step[decided]"],
+    ),
+    "scope-not-logged": Mutant(
+        "that a scope is replaced by what it names, before it is forgotten",
+        _scope_not_logged,
+        [f"{SCOPES}runs_of_every_shard_follow_a_version"],
+    ),
+    "parts-not-logged": Mutant(
+        "that a split scope is replaced by all of its parts",
+        _parts_not_logged,
+        [f"{SCOPES}a_scope_of_many_runs_is_split", f"{SCOPES}every_run_is_split_by_workspace"],
+    ),
     "no-condition": Mutant(
-        "that a row is recomputed only as it was read", _reworded((AS_READ_IN_CTE, ""), (AS_READ, ""))
+        "that a row is recomputed only as it was read",
+        _reworded((AS_READ_IN_CTE, ""), (AS_READ, "")),
+        [f"{FILLED}[an older run-before the flush writes]", f"{FILLED}[nothing-before the flush writes]"],
     ),
     "condition-in-cte": Mutant(
         "that this condition is on the row itself: it is in a CTE alone",
         _reworded(("FOR UPDATE OF stored", ""), (AS_READ, "")),
+        [f"{FILLED}[an older run-while the flush waits for it]", f"{FILLED}[nothing-while the flush waits for it]"],
     ),
-    "blind-upsert": Mutant("that an upsert writes only upwards", _reworded((ONLY_UPWARDS, ""))),
-    "unsorted-advance": Mutant("an advance's key order", _reworded(("ORDER BY position", "ORDER BY position DESC"))),
-    "kinds-apart": Mutant("that advances and recomputes are in one order", _kinds_apart),
+    "blind-upsert": Mutant(
+        "that an upsert writes only upwards",
+        _reworded((ONLY_UPWARDS, "")),
+        [f"{FILL}a_fill_does_not_undo_a_flush", f"{FILL}a_flush_does_not_undo_a_fill"],
+    ),
+    "unsorted-advance": Mutant(
+        "an advance's key order", _reworded(("ORDER BY position", "ORDER BY position DESC")), [f"{KEY_ORDER}advances"]
+    ),
+    "kinds-apart": Mutant(
+        "that advances and recomputes are in one order", _kinds_apart, [f"{KEY_ORDER}advances_and_recomputes[20]"]
+    ),
     "unsorted-recompute": Mutant(
-        "a recompute's key order", _reworded((r"ORDER BY given\.position", "ORDER BY given.position DESC"))
+        "a recompute's key order",
+        _reworded((r"ORDER BY given\.position", "ORDER BY given.position DESC")),
+        [f"{KEY_ORDER}recomputes"],
     ),
     "unsorted-fill": Mutant(
         "a fill's key order",
@@ -394,22 +423,77 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "ORDER BY newest.workspace DESC, newest.uid DESC, newest.workflow DESC",
             )
         ),
+        [f"{KEY_ORDER}a_fill"],
     ),
-    "no-look": Mutant("the look over a chunk's rows before it is closed", _no_look),
+    "no-look": Mutant(
+        "the look over a chunk's rows before it is closed",
+        _no_look,
+        [f"{FILL}a_run_goes_while_a_fill_writes_it[deleted]"],
+    ),
     "look-over-written": Mutant(
-        "that this look is over all rows: it is over those that were written", _look_over_written_rows
+        "that this look is over all rows: it is over those that were written",
+        _look_over_written_rows,
+        [f"{FILL}a_fill_is_killed_before_its_look[deleted]"],
     ),
-    "not-locked-first": Mutant("that a comparison locks the host's tables first", _not_locked_first),
+    "not-locked-first": Mutant(
+        "that a comparison locks the host's tables first",
+        _not_locked_first,
+        ["concurrency/test_compare.py::test_a_truncate_while_tables_are_compared"],
+    ),
     "no-old-workspace": Mutant(
         "the change for a run's old workspace",
         _body(lambda body: body.replace(OLD_WORKSPACE, "IF now_is IS NULL AND was[2] IS NOT NULL THEN")),
+        [f"{MOVES}[decided-while the shard it {way} is flushed]" for way in ("left", "came to")],
     ),
-    "one-shard": Mutant("that a scope is written for every shard: it is for one", _one_shard),
-    "without-duplicates": Mutant("that a change is written even if an equal one is there", _body(_without_duplicates)),
+    "one-shard": Mutant(
+        "that a scope is written for every shard: it is for one",
+        _one_shard,
+        [f"{SCOPES}runs_of_every_shard_follow_a_version"],
+    ),
+    "without-duplicates": Mutant(
+        "that a change is written even if an equal one is there",
+        _body(_without_duplicates),
+        [f"{MEANWHILE}[decided-the same run]"],
+    ),
     "truncate-trusts-snapshot": Mutant(
-        "that a TRUNCATE in a transaction with one snapshot always leaves a scope", _trusts_an_old_snapshot
+        "that a TRUNCATE in a transaction with one snapshot always leaves a scope",
+        _trusts_an_old_snapshot,
+        [f"{CAPTURE}sql_writes.py::test_truncate_with_a_snapshot_from_before_our_rows"],
     ),
-    "log-not-asked": Mutant("that a trigger asks for the log and its rights first", _not_asked),
-    "counted-keys": Mutant("the log's random key: it is counted by a sequence", _counted_keys, alters_database=True),
+    "log-not-asked": Mutant(
+        "that a trigger asks for the log and its rights first",
+        _not_asked,
+        [
+            f"{CAPTURE}faults.py::test_the_log_is_missing",
+            f"{CAPTURE}faults.py::test_the_log_is_altered[a column dropped]",
+        ],
+    ),
+    "counted-keys": Mutant(
+        "the log's random key: it is counted by a sequence",
+        _counted_keys,
+        [f"{CAPTURE}migrations.py::test_a_restore_of_data_alone_with_triggers_on"],
+        alters_database=True,
+    ),
 }
-"""Mutations by name."""
+"""Mutations by name. Their tests run against the first host."""
+
+UNCAPTURED: Final = {
+    ("bots_savedrun", "INSERT"): f"{CAPTURE}sql_writes.py::test_insert_update_and_delete",
+    ("bots_savedrun", "UPDATE"): f"{CAPTURE}django_writes.py::test_it_is_captured[save]",
+    ("bots_savedrun", "DELETE"): f"{CAPTURE}deletes.py::test_one_and_a_queryset",
+    ("bots_savedrun", "TRUNCATE"): f"{CAPTURE}sql_writes.py::test_truncate[False]",
+    ("bots_publishedrunversion", "INSERT"): f"{CAPTURE}deletes.py::test_keys_that_point_nowhere",
+    ("bots_publishedrunversion", "UPDATE"): f"{CAPTURE}paths.py::test_a_hop_led_elsewhere[save]",
+    ("bots_publishedrunversion", "DELETE"): f"{CAPTURE}deletes.py::test_keys_that_point_nowhere",
+    ("bots_publishedrunversion", "TRUNCATE"): f"{CAPTURE}deletes.py::test_keys_that_point_nowhere",
+}
+"""A test that notices that the trigger of a table is not there for an event."""
+
+MUTANTS.update(
+    {
+        f"uncaptured {table} {event}": Mutant(
+            f"the trigger of `{table}` for {event}", _uncaptured(table, event), [test]
+        )
+        for (table, event), test in UNCAPTURED.items()
+    }
+)

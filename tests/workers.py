@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
@@ -13,21 +14,31 @@ from django.conf import settings
 from pytest_celery import CeleryTestBroker, CeleryTestNode, CeleryTestWorker
 
 from tests import sessions
-from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.hosts.environment import OVERRIDES
 from tests.nodes import BeatContainer, GivenBroker, ProcessContainer, ValkeyContainer, WorkerContainer
 
+if TYPE_CHECKING:
+    from tests.conftest import Configure
+
 BRISK = {"FLUSH_WINDOW_S": 0.2, "TICK_PERIOD_S": 0.5, "PAUSE_S": 0.5, "AUDIT_STEP_S": 1e6, "AUDIT_PERIOD_S": 1e6}
-"""Settings of every test here, unless its marker ``workers(...)`` says otherwise. The audit is off: it would put right
+"""Settings of workers, unless a test's marker ``workers(...)`` says otherwise. The audit is off: it would put right
 what flushes must get right by themselves."""
 
 
 @pytest.fixture
-def node_env(request: pytest.FixtureRequest, live: Host, configure: Configure) -> dict[str, str]:
+def settings_of_workers() -> dict[str, Any]:
+    """A folder may have others."""
+    return BRISK
+
+
+@pytest.fixture
+def node_env(
+    request: pytest.FixtureRequest, live: Host, configure: Configure, settings_of_workers: dict[str, Any]
+) -> dict[str, str]:
     """What makes another process of this machine one of this test's: its database, Redis keys, queue and settings."""
     marker = request.node.get_closest_marker("workers")
-    configure(**{**BRISK, **(marker.kwargs if marker else {})})
+    configure(**{**settings_of_workers, **(marker.kwargs if marker else {})})
     plain = {key: value for key, value in settings.RECENT_WORKFLOWS.items() if isinstance(value, str | int | float)}
     return {"DATABASE_URL": sessions.url(), OVERRIDES: json.dumps(plain)}
 
