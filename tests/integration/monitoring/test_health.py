@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ def test_a_fault_is_told_within_ten_seconds(configure: Configure) -> None:
     assert health.late_s() == 90
 
 
+@pytest.mark.usefixtures("redis_as_broker")
 def test_beat_has_stopped(sound: Host) -> None:
     Installation.objects.update(ticked_at=Now() - timedelta(seconds=health.late_s() + 1))
     assert_told("tick", r"beat is not running", r"celery -A … beat", r"s ago, .* allowed")
@@ -84,6 +86,7 @@ def test_the_audit_has_stopped_or_could_not_compare(sound: Host) -> None:
     assert_told("audit", "no step yet", state=WARN)
 
 
+@pytest.mark.usefixtures("redis_as_broker")
 def test_no_worker_takes_messages(sound: Host, run: Any, wait: Age) -> None:
     sound.save_again(run)
     wait(30)
@@ -98,6 +101,15 @@ def test_no_worker_takes_messages(sound: Host, run: Any, wait: Age) -> None:
     assert re.match(r"1 wait in shard \d, the oldest 30.\d s; .* s are allowed", told["changes"])
 
 
+@pytest.mark.skipif(not os.environ["CELERY_BROKER_URL"].startswith("amqp"), reason="Redis counts no consumers")
+def test_no_worker_consumes_the_queue(sound: Host, run: Any, wait: Age) -> None:
+    sound.save_again(run)
+    wait(30)
+    queue = conf.settings().queue
+    assert_told("changes", rf"no worker consumes the queue '{queue}' \(1 message there\)", f"worker -Q {queue}")
+
+
+@pytest.mark.usefixtures("redis_as_broker")
 def test_the_worker_is_busy(sound: Host, run: Any, wait: Age) -> None:
     sound.save_again(run)
     wait(30)
@@ -105,6 +117,7 @@ def test_the_worker_is_busy(sound: Host, run: Any, wait: Age) -> None:
     assert_told("changes", r"the workers of queue '.*' are busy: \d+ message", "a worker of its own")
 
 
+@pytest.mark.usefixtures("redis_as_broker")
 def test_no_message_came_and_the_tick_has_stopped(
     sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str
 ) -> None:
@@ -117,6 +130,7 @@ def test_no_message_came_and_the_tick_has_stopped(
     assert re.search("no flush message came, and the tick has stopped", found(FAIL)["changes"])
 
 
+@pytest.mark.usefixtures("redis_as_broker")
 def test_another_session_holds_the_shard(
     sound: Host, run: Any, wait: Age, celery_app_in_process: Celery, alone: str
 ) -> None:
@@ -236,6 +250,7 @@ def test_a_rescan_under_way_is_told(sound: Host) -> None:
     assert "triggers were installed" in found(OK)["rescan"]
 
 
+@pytest.mark.usefixtures("redis_as_broker")
 def test_with_a_worker_and_beat_nothing_is_late(
     sound: Host, run: Any, celery_app_in_process: Celery, alone: str
 ) -> None:
