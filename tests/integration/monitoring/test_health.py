@@ -101,8 +101,9 @@ def test_no_worker_takes_messages(sound: Host, run: Any, wait: Age) -> None:
     assert re.match(r"1 wait in shard \d, the oldest 30.\d s; .* s are allowed", told["changes"])
 
 
-@pytest.mark.skipif(not os.environ["CELERY_BROKER_URL"].startswith("amqp"), reason="Redis counts no consumers")
 def test_no_worker_consumes_the_queue(sound: Host, run: Any, wait: Age) -> None:
+    if not os.environ["CELERY_BROKER_URL"].startswith("amqp"):
+        pytest.skip("Redis counts no consumers")
     sound.save_again(run)
     wait(30)
     queue = conf.settings().queue
