@@ -161,6 +161,13 @@ def alone(
     return name
 
 
+@pytest.fixture
+def redis_as_broker(alone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever broker is given. Redis counts no consumers. And a worker in a thread needs it: with RabbitMQ Celery's
+    event loop sleeps until the next heartbeat before it acknowledges a task that it ran itself, or ends."""
+    monkeypatch.setenv("CELERY_BROKER_URL", f"{os.environ['REDIS_URL'].rpartition('/')[0]}/1")
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """The test database, whatever fixture of ours asks for it; pytest-django makes it for its own ones only."""

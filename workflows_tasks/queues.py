@@ -34,9 +34,16 @@ def configure(app: Celery) -> None:
     if conf.problems():
         return
     present = app.amqp.Queues(app.conf.task_queues)  # as Celery itself would make them, with all their arguments
-    app.conf.task_queues = [*present.values(), *(queue for queue in queues(app) if queue.name not in present)]
-    app.conf.task_routes = [*_as_list(app.conf.task_routes), routes()]
-    app.conf.beat_schedule = {**beat_schedule(), **(app.conf.beat_schedule or {})}
+    _set(app, "task_queues", [*present.values(), *(queue for queue in queues(app) if queue.name not in present)])
+    _set(app, "task_routes", [*_as_list(app.conf.task_routes), routes()])
+    _set(app, "beat_schedule", {**beat_schedule(), **(app.conf.beat_schedule or {})})
+
+
+def _set(app: Celery, name: str, value: object) -> None:
+    """Under the name with the host's namespace too: before Celery 5.7 that is found first."""
+    prefix: str = app.conf.prefix or ""
+    named = prefix + name
+    app.conf[name] = app.conf[named.upper() if prefix.isupper() else named.lower()] = value
 
 
 def queues(app: Celery) -> list[Queue]:

@@ -489,9 +489,9 @@ def database() -> Iterator[None]:
 
 
 def _on_server(url: str, statement: str) -> None:
-    import psycopg
+    from tests.sessions import driver
 
-    with psycopg.connect(url, autocommit=True) as server:
+    with driver(url) as server:
         server.execute(statement)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import psycopg
 from django.db import DatabaseError, connection, transaction
 
+DRIVER: Final[Any] = connection.Database  # type: ignore[attr-defined]  # psycopg or psycopg2
 RUNS: Final = range(1, 7)
 WORKSPACES: Final = (1, 2, 3)
 """Of two shards: 1 is of one, 2 and 3 of the other."""
@@ -49,7 +50,7 @@ def write(chance: random.Random, nap: Callable[[], None], count: Count) -> None:
             _raw(chance, nap, count)
     except Abandoned:
         count("writers that rolled back")
-    except (DatabaseError, psycopg.Error) as error:  # a deadlock with another writer, a conflict, the same key
+    except (DatabaseError, DRIVER.Error) as error:  # a deadlock, a conflict, the same key
         count(f"writers: {type(error.__cause__ or error).__name__}")
     finally:
         _end()
@@ -90,8 +91,13 @@ def _raw(chance: random.Random, nap: Callable[[], None], count: Count) -> None:
 def _copy(cursor: Any, chance: random.Random) -> None:
     key = chance.choice(RUNS)
     cursor.execute("DELETE FROM run WHERE id = %s", [key])
-    with cursor.copy('COPY run (id, workspace_id, "user", version_id, hidden, used_at) FROM STDIN') as copy:
-        copy.write_row((key, chance.choice(WORKSPACES), chance.choice(USERS), 1, False, "2026-01-15 12:00Z"))
+    row = (key, chance.choice(WORKSPACES), chance.choice(USERS), 1, False, "2026-01-15 12:00Z")
+    statement = 'COPY run (id, workspace_id, "user", version_id, hidden, used_at) FROM STDIN'
+    if hasattr(cursor, "copy_expert"):  # psycopg2
+        cursor.copy_expert(statement, io.StringIO("\t".join(map(str, row)) + "\n"))
+        return
+    with cursor.copy(statement) as copy:
+        copy.write_row(row)
 
 
 def _prepare(cursor: Any, chance: random.Random, count: Count) -> None:

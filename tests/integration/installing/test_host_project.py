@@ -24,9 +24,16 @@ app.autodiscover_tasks()
 configure(app)
 """,
     "proj/settings.py": """
+from kombu import Queue
 from tests.hosts.library.settings import *
 
 CELERY_BROKER_URL = "amqp://guest@localhost//"
+CELERY_TASK_SERIALIZER = "pickle"
+CELERY_ACCEPT_CONTENT = ["pickle"]
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 1
+CELERY_BEAT_SCHEDULE = {"nightly": {"task": "proj.nightly", "schedule": 86400}}
+CELERY_TASK_QUEUES = [Queue("own")]
+CELERY_TASK_ROUTES = {"proj.nightly": {"queue": "own"}}
 """,
 }
 
@@ -35,6 +42,27 @@ CELERY_BROKER_URL = "amqp://guest@localhost//"
 def project(tmp_path: Path) -> Path:
     write_files(tmp_path, PROJECT)
     return tmp_path
+
+
+def test_its_checks_find_nothing(project: Path) -> None:
+    code, output = manage("check", "--fail-level=WARNING", settings="proj.settings", directory=project)
+    assert code == 0, output
+
+
+def test_its_celery_app_has_both_its_own_and_ours(project: Path) -> None:
+    show = """
+from proj import app
+app.loader.import_default_modules()
+print(sorted(app.conf.beat_schedule), "workflows_tasks.tasks.flush" in app.tasks, app.conf.accept_content)
+print([app.amqp.router.route({}, task)["queue"].name for task in ("proj.nightly", "workflows_tasks.tasks.flush")])
+print(sorted(app.amqp.queues))
+"""
+    code, output = python("-c", show, directory=project, env={"DJANGO_SETTINGS_MODULE": "proj.settings"})
+    assert code == 0, output
+    assert "'nightly'" in output
+    assert "'recent-workflows-tick'" in output
+    assert "True ['pickle']" in output
+    assert "['own', 'recent-workflows']\n['own', 'recent-workflows', 'recent-workflows-backfill']" in output
 
 
 def test_its_threads_send_to_its_own_broker(project: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.integration.keys.shapes import FILTERS, KEYS, Shape, source
+from tests.sessions import driver
 
 EPOCH = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
@@ -46,8 +47,8 @@ def in_child(function: Callable[[], Any], log: Path) -> str:
 def make(shape: Shape, directory: Path, name: str) -> None:
     """Write the host, set Django up for it, and migrate a database of this name."""
     import django
-    import psycopg
     from django.conf import settings
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
     app = directory / name / "shaped"
     app.mkdir(parents=True)
@@ -56,10 +57,10 @@ def make(shape: Shape, directory: Path, name: str) -> None:
     sys.path.insert(0, str(directory / name))
     url = urlsplit(os.environ["DATABASE_URL"])
     address: dict[str, Any] = {"host": url.hostname, "port": url.port, "user": url.username}
-    with psycopg.connect(**address, dbname=url.path[1:], autocommit=True) as administrator:
+    with driver(**address, dbname=url.path[1:]) as administrator:
         administrator.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         administrator.execute(f'CREATE DATABASE "{name}" {shape.database}')
-    with psycopg.connect(**address, dbname=name, autocommit=True) as administrator:
+    with driver(**address, dbname=name) as administrator:
         for statement in (*shape.prepare, *shape.session):
             administrator.execute(statement.replace("@", f'"{name}"'))
     settings.configure(
@@ -68,7 +69,7 @@ def make(shape: Shape, directory: Path, name: str) -> None:
             "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
             "DATABASES": {"default": {
                 "ENGINE": "django.db.backends.postgresql", "NAME": name, "USER": url.username, "HOST": url.hostname,
-                "PORT": url.port, "OPTIONS": dict(shape.options),
+                "PORT": url.port, "OPTIONS": dict(shape.options) if is_psycopg3 else {},  # all of them are psycopg's
             }},
             "RECENT_WORKFLOWS": {
                 "RUN_MODEL": "shaped.Run", "WORKSPACE_FIELD": "workspace", "USER_FIELD": "person",
@@ -167,11 +168,10 @@ class World:
 
     def _write_from_another_session(self) -> None:
         """Of a program that prints dates, numbers and times in its own way."""
-        import psycopg
         from django.db import connection
 
         table = connection.ops.quote_name(self.models.Run._meta.db_table)
-        with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        with driver(**connection.get_connection_params()) as other:
             other.execute("SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET extra_float_digits = 0")
             other.execute(
                 f"UPDATE {table} SET hidden = NOT hidden WHERE id = (SELECT id FROM {table} ORDER BY random() LIMIT 1)"
@@ -302,11 +302,11 @@ def tried(shape: Shape, directory: Path, name: str, *, writes: int = 24, seed: i
 def main() -> None:
     import celery
     import django.core.management
+    import django.db.backends.postgresql.psycopg_any
     import django.db.models
-    import psycopg
     import redis
 
-    assert all((celery, django.core.management, django.db.models, psycopg, redis))
+    assert all((celery, django.core.management, django.db.backends.postgresql.psycopg_any, django.db.models, redis))
     for line in sys.stdin:
         shape, directory, name, seed = json.loads(line)
         log = Path(directory) / f"{name}.log"

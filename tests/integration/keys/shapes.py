@@ -22,10 +22,13 @@ from django.db.models import Func, Q
 from django.db.models.functions import Now
 
 
-class Uuid7(Func):
-    function = "uuidv7"
+class NewUuid(Func):
     arity = 0
     output_field = models.UUIDField()
+
+    def as_sql(self, compiler, connection, **context):
+        function = "uuidv7" if connection.pg_version >= 180_000 else "gen_random_uuid"
+        return super().as_sql(compiler, connection, function=function, **context)
 
 
 class Padded(models.CharField):
@@ -204,7 +207,7 @@ def source(shape: Shape) -> str:
     for number in range(shape.hops - 1, 0, -1):
         parts.append(f"class Hop{number}(models.Model):\n{leads_to}{meta(f'Hop{number}')}")
         leads_to = f"    hop{number} = models.ForeignKey(Hop{number}, models.SET_NULL, null=True)\n"
-    more = ", db_default=Uuid7()" if shape.made_by_database else ""
+    more = ", db_default=NewUuid()" if shape.made_by_database else ""
     declared = KEYS[shape.user].declaration
     user = (
         f"models.ForeignKey({target('Person')}, models.SET_NULL, null=True)"

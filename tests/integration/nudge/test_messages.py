@@ -44,6 +44,7 @@ def quieten(app: Celery, queue: str) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("redis_as_broker")
 def test_never_more_messages_than_in_the_model(
     live: Host, configure: Configure, alone: str, celery_app_in_process: Celery
 ) -> None:
