@@ -33,13 +33,15 @@ def coverage(workspace: Any) -> Coverage:
         InvalidArgument: an unsaved workspace, or no workspace's key.
     """
     key = history.value(history.workspace_text(workspace)) + f"::{history.fragments().workspace_type}"
+    # Of the collation that the column has, by whose order the chunks were cut: a parameter has the database's.
+    asked = history.compose("SELECT raw.workspace FROM {raw} WHERE false UNION ALL SELECT {key}", key=key)
     statement = history.compose(
         """
-        SELECT {filled}, {verified} FROM {backfill} AS backfill, (SELECT {key}) AS asked(workspace)
+        SELECT {filled}, {verified} FROM {backfill} AS backfill, ({asked}) AS asked(workspace)
         WHERE backfill.since IS NULL AND {planned}
         """,
         filled=_is_done(Kind.FILL, "asked.workspace"), verified=_is_done(Kind.VERIFY, "asked.workspace"),
-        backfill=_table(Backfill), key=key, planned=_planned("asked.workspace"),
+        backfill=_table(Backfill), asked=asked, planned=_planned("asked.workspace"),
     )  # fmt: skip
     answers = history.rows(statement)
     return Coverage(any(filled for filled, _ in answers), any(filled and verified for filled, verified in answers))

@@ -64,7 +64,7 @@ def make(shape: Shape, directory: Path, name: str) -> None:
             administrator.execute(statement.replace("@", f'"{name}"'))
     settings.configure(
         **{
-            "SECRET_KEY": "only-for-tests", "USE_TZ": True, "INSTALLED_APPS": ["shaped", "workflows_tasks"],
+            "SECRET_KEY": "only-for-tests", "USE_TZ": True, "INSTALLED_APPS": ["shaped", "workflows_tasks", "backfill"],
             "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
             "DATABASES": {"default": {
                 "ENGINE": "django.db.backends.postgresql", "NAME": name, "USER": url.username, "HOST": url.hostname,
@@ -253,6 +253,47 @@ class World:
         assert compare(EVERYWHERE) == []
         assert all(not part.error and not part.differences for part in parts(EVERYWHERE))
 
+    def assert_history(self) -> None:
+        """The same table comes of a backfill in small chunks. ``coverage`` has the order of the column."""
+        from backfill import control, leases, models, planner, worker
+        from backfill.coverage import coverage
+        from workflows_tasks.history import workspace_text
+        from workflows_tasks.models import WorkspaceRecentWorkflow
+        from workflows_tasks.projection.sql import EVERYWHERE
+
+        WorkspaceRecentWorkflow.objects.all().delete()
+        backfill = control.start(EVERYWHERE, chunk_size=3, concurrency=1, actor="a test")
+        planner.carry_out(backfill.pk)
+        ordered = list(self.models.Workspace.objects.order_by("pk"))
+        order = {workspace_text(workspace): place for place, workspace in enumerate(ordered)}
+        while control.get(backfill.pk).status == "running":
+            lease = leases.claim(backfill.pk)
+            assert lease is not None
+            worker._attempt(lease, 1e12)
+            left = list(models.chunks(backfill).exclude(status="done").filter(kind="fill"))
+            ends = [(order[chunk.first_workspace], order[chunk.last_workspace]) for chunk in left]
+            for place, workspace in enumerate(ordered):
+                is_filled = not any(first <= place <= last for first, last in ends)
+                assert coverage(workspace).is_filled == is_filled, (workspace.pk, ends)
+        while control.get(backfill.pk).is_open:
+            worker.work(backfill.pk)
+        assert control.get(backfill.pk).status == "succeeded", control.get(backfill.pk).error
+        assert {coverage(workspace) for workspace in self.workspaces} == {(True, True)}
+        self.assert_exact()
+
+    def assert_commands(self) -> None:
+        """No check refuses the host, and what an operator asks is answered."""
+        from io import StringIO
+
+        from django.core.management import call_command
+
+        call_command("check", databases=["default"], stdout=StringIO(), stderr=StringIO())
+        place = KEYS[self.shape.workspace].text(self.workspaces[0].pk)
+        user = KEYS[self.shape.user].text(self.users[0].pk)
+        page = [place] if "workspace" in self.shape.grains else [place, user]
+        for command in (["status"], ["verify"], ["explain", "--", *page], ["triggers"]):
+            call_command("recent_workflows", *command, stdout=StringIO())
+
     def assert_texts(self) -> None:
         """The text that is made here is the one that PostgreSQL makes, and so is the shard."""
         from django.db import connection
@@ -297,6 +338,8 @@ def tried(shape: Shape, directory: Path, name: str, *, writes: int = 24, seed: i
     shown = world.models.Run.objects.order_by("-used_at", "-pk").first()
     world.models.Run.objects.filter(pk=shown.pk).delete()
     world.assert_exact()
+    world.assert_history()
+    world.assert_commands()
 
 
 def main() -> None:

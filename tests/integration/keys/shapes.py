@@ -94,7 +94,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "smallint": Key("models.SmallIntegerField({})", lambda n: n - 3),
     "text": Key("models.CharField(max_length=60{})", lambda n: f"{TEXTS[n % len(TEXTS)]}{n // len(TEXTS) or ''}"),
     "text by its bytes": Key(
-        "models.CharField(max_length=60, db_collation='C'{})", lambda n: "BCDabcéÉzZ"[n % 10] * (1 + n // 10)
+        "models.CharField(max_length=60, db_collation='C'{})", lambda n: "aBcDéÉzZbC"[n % 10] * (1 + n // 10)
     ),
     "unbounded text": Key("models.TextField({})", lambda n: f"{TEXTS[-n % len(TEXTS)]}{n}"),
     "email": Key("models.EmailField({})", lambda n: f"Ann.O'Neil+{n}@Example.org"),

@@ -177,6 +177,7 @@ def assert_rescanned_after_the_oldest_writer(live: Host) -> None:
     other.set_autocommit(False)
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_current_xact_id()")
+        cursor.execute(f"DELETE FROM {connection.ops.quote_name(live.run_model._meta.db_table)} WHERE false")
     Installation.objects.update(rescan_after=_newest_transaction(), rescan_reason="as a test says")
     tick()
     assert the_installation().rescan_after is not None
@@ -186,6 +187,66 @@ def assert_rescanned_after_the_oldest_writer(live: Host) -> None:
     assert the_installation().rescan_after is None
     flush_all()
     assert_exact(live)
+
+
+@pytest.fixture
+def written_uncaptured(live: Host) -> Any:
+    """A run that nobody captured, and a look at everything that is asked for."""
+    installation.turn_off()
+    live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
+    installation.install()
+    Installation.objects.update(rescan_after=_newest_transaction(), rescan_reason="as a test says")
+
+
+@pytest.mark.host_independent
+def test_a_transaction_that_has_no_end_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
+    """As a forgotten prepared transaction is, of this database or of another: it writes to no table of the host's."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+    Installation.objects.update(rescan_after=_newest_transaction())
+    try:
+        tick()
+        flush_all()
+        assert_exact(live)
+    finally:
+        other.rollback()
+        other.close()
+
+
+@pytest.mark.host_independent
+def test_a_writer_who_began_later_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
+    """Or a busy host would never be looked at."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {connection.ops.quote_name(live.run_model._meta.db_table)} WHERE false")
+        cursor.execute("SELECT pg_current_xact_id()")
+    try:
+        tick()
+        assert the_installation().rescan_after is None
+    finally:
+        other.rollback()
+        other.close()
+
+
+@pytest.mark.host_independent
+def test_a_look_that_another_cluster_asked_for(live: Host, written_uncaptured: None) -> None:
+    """A dump of it was restored here, where transaction ids began anew: that one may come in years."""
+    Installation.objects.update(rescan_after=_newest_transaction() + 10**9)
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+        cursor.execute(f"DELETE FROM {connection.ops.quote_name(live.run_model._meta.db_table)} WHERE false")
+    try:
+        tick()
+        flush_all()
+        assert_exact(live)
+    finally:
+        other.rollback()
+        other.close()
 
 
 def _newest_transaction() -> int:
