@@ -69,7 +69,8 @@ def look(limit_s: float | None = None) -> Iterator[Finding]:
 def database_problem(error: Exception) -> str:
     """What the database said, and the command that makes a table of ours that is missing."""
     missing = sqlstate(error) == UNDEFINED_TABLE
-    command = installation.COMMAND if CHANGES in str(error) else "manage.py migrate"
+    lacks_log_only = missing and CHANGES in str(error) and installation.names() is not None
+    command = installation.COMMAND if lacks_log_only else "manage.py migrate"
     return brief(error) + (f"; run: {command}" if missing else "")
 
 
