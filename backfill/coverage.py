@@ -23,9 +23,11 @@ def is_filled(workspace: Any) -> bool:
         InvalidArgument: an unsaved workspace, or no workspace's key.
     """
     key = history.value(history.workspace_text(workspace)) + f"::{history.fragments().workspace_type}"
+    # Of the collation that the column has, by whose order the chunks were cut: a parameter has the database's.
+    asked = history.compose("SELECT raw.workspace FROM {raw} WHERE false UNION ALL SELECT {key}", key=key)
     statement = history.compose(
-        """SELECT EXISTS (SELECT FROM {backfill} AS backfill, (SELECT {key}) AS asked(workspace) WHERE {covers})""",
-        backfill=_table(Backfill), key=key, covers=_covers("asked.workspace"),
+        """SELECT EXISTS (SELECT FROM {backfill} AS backfill, ({asked}) AS asked(workspace) WHERE {covers})""",
+        backfill=_table(Backfill), asked=asked, covers=_covers("asked.workspace"),
     )  # fmt: skip
     ((answer,),) = history.rows(statement)
     return bool(answer)

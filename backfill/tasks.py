@@ -10,9 +10,10 @@ from celery import shared_task
 
 from backfill import control, planner, worker
 from workflows_tasks import conf
+from workflows_tasks.queues import Periodic
 
 
-@shared_task(ignore_result=True)
+@shared_task(base=Periodic, ignore_result=True)
 def tick() -> None:
     """On beat: look after the open backfill, and ask for workers."""
     backfill_id, messages = control.tick()

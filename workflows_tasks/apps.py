@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 
 from django.apps import AppConfig
+from django.core.signals import request_started
 from django.db.models.signals import post_migrate
 
 from workflows_tasks.errors import ConfigurationError
@@ -21,9 +22,22 @@ class WorkflowsTasksConfig(AppConfig):
         from workflows_tasks.host import host
 
         checks.register()
-        # Unusable settings are logged by models and reported by the checks; a host's saves go on without us.
-        with suppress(ConfigurationError, ImportError):
+        try:
             nudge.connect(host())
-            post_migrate.connect(
-                installation.install_after_migrate, sender=self, dispatch_uid="workflows_tasks.installation"
-            )
+        except (ConfigurationError, ImportError):  # a host's saves go on without us
+            request_started.connect(_tell_once, dispatch_uid="workflows_tasks.unusable")
+            return
+        post_migrate.connect(
+            installation.install_after_migrate, sender=self, dispatch_uid="workflows_tasks.installation"
+        )
+
+
+def _tell_once(**_: object) -> None:
+    """Log why the settings cannot be used, at the first request. Commands and Celery's workers run the checks."""
+    from workflows_tasks.host import host
+
+    request_started.disconnect(dispatch_uid="workflows_tasks.unusable")
+    try:
+        host()
+    except (ConfigurationError, ImportError) as error:
+        logging.getLogger(__name__).error("%s", error)

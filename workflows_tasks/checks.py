@@ -109,7 +109,7 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[che
         return []
     found: list[checks.CheckMessage] = []
     try:
-        for check in (_version, _row_security, _spelling, _capture, _indexes):
+        for check in (_version, _row_security, _spelling, _columns, _capture, _indexes):
             found += check(host)
     except (DatabaseError, InterfaceError):
         pass  # Django says so itself, and better
@@ -163,6 +163,43 @@ def _spelling(host: Host) -> Iterator[checks.CheckMessage]:
                 f"{field} {why}: two spellings are one to PostgreSQL and two to the table, so rows would be wrong.",
                 hint="Make the column a text or varchar with a deterministic collation, and keep one spelling in it.",
                 id="recent_workflows.E031",
+            )
+
+
+def _columns(host: Host) -> Iterator[checks.CheckMessage]:
+    """Our columns are made as the host's fields say. Where the host's table was made by somebody else, the two differ.
+
+    Types must compare, and collations be one: a tie that one of them decides otherwise would be drift for ever.
+    """
+    from workflows_tasks.models import WorkspaceRecentWorkflow as Ours
+
+    names = {"workspace": host.workspace, "published_run": host.workflow, "last_run": host.run_key}
+    for name, field in names.items():
+        statement = """
+            SELECT format_type(theirs.atttypid, theirs.atttypmod), format_type(ours.atttypid, ours.atttypmod),
+                   coalesce(theirs.attcollation::regcollation::text, ''),
+                   coalesce(ours.attcollation::regcollation::text, ''),
+                   t.oid = o.oid OR t.typcategory = 'N' AND o.typcategory = 'N'
+                   OR t.typname IN ('varchar', 'text') AND o.typname IN ('varchar', 'text')
+            FROM pg_attribute theirs JOIN pg_type declared ON declared.oid = theirs.atttypid
+            JOIN pg_type t ON t.oid = coalesce(nullif(declared.typbasetype, 0), declared.oid)
+            CROSS JOIN pg_attribute ours JOIN pg_type o ON o.oid = ours.atttypid
+            WHERE theirs.attrelid = to_regclass(%s) AND theirs.attname = %s
+              AND ours.attrelid = to_regclass(%s) AND ours.attname = %s
+        """
+        here = (quoted(Ours._meta.db_table), f"{name}_id")
+        for theirs, ours, their_order, our_order, compares in rows(
+            Sql(statement, (quoted(str(field.model._meta.db_table)), field.column, *here))
+        ):
+            if compares and their_order == our_order:
+                continue
+            they, we = (theirs, ours) if not compares else (f"ordered by {their_order}", f"by {our_order}")
+            yield checks.Error(
+                f"The column of {field} is {they} in the database, and {we} as its field says and our table has it; "
+                "flushes would fail, or decide ties in another order.",
+                hint="Give the field the type and the db_collation that its column has, then make the table of "
+                "workflows_tasks anew: migrate workflows_tasks zero, and migrate.",
+                id="recent_workflows.E032",
             )
 
 

@@ -280,7 +280,7 @@ def _foreign_key(key: str, model: type[Model], name: str, number: int) -> Foreig
         raise _error(
             key,
             f"{name!r} is no foreign key of {model._meta.label} but a {type(field).__name__}; "
-            "its value is in no local column.",
+            "no column of it points to another model.",
             "Name a ForeignKey or OneToOneField of that model.",
             number,
         )

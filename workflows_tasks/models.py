@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 
 from django.db import models
@@ -22,12 +21,11 @@ def targets() -> dict[str, dict[str, Any]]:
 
     The model and its migration both take them from here, which is why ``makemigrations --check`` is clean whatever
     the host's models are. If the settings cannot be used every key points at this model itself: Django can then start
-    as far as its system checks, which say what is wrong.
+    as far as its system checks, which say what is wrong. So does a web server, which runs none: see ``apps``.
     """
     try:
         found = host()
-    except ConfigurationError as error:
-        logging.getLogger(__name__).error("%s", error)
+    except ConfigurationError:
         return {name: {"to": "self"} for name in ("workspace", "published_run", "last_run")}
     return {
         "workspace": _target(found.workspace),

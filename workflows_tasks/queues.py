@@ -14,15 +14,31 @@ A host with an app of its own::
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from celery import Celery
+from celery import Celery, Task
 from django.conf import settings as django_settings
 from kombu import Exchange, Queue
 
 from workflows_tasks import conf
 
+if TYPE_CHECKING:  # an older Celery's class takes no parameter
+    BaseTask = Task[Any, Any]
+else:
+    BaseTask = Task
+
 QUORUM: Final = "quorum"
+
+
+class Periodic(BaseTask):
+    """A task that beat sends: its messages expire, also with a scheduler that drops what beat's entries say."""
+
+    abstract = True
+
+    @property
+    def expires(self) -> float:  # type: ignore[override]  # as late as the settings are read
+        (entry,) = (entry for entry in beat_schedule().values() if entry["task"] == self.name)
+        return float(entry["options"]["expires"])
 
 
 def configure(app: Celery) -> None:

@@ -6,33 +6,16 @@ Arguments are ints and bools, so any serializer that a host accepts will do. No 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from celery import Task, shared_task
+from celery import shared_task
 
-from workflows_tasks import conf, queues
 from workflows_tasks import tick as ticking
 from workflows_tasks.comparison import audit as auditing
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.projection import chain
 from workflows_tasks.projection.flush import DB_ERRORS
-
-if TYPE_CHECKING:  # an older Celery's class takes no parameter
-    BaseTask = Task[Any, Any]
-else:
-    BaseTask = Task
-
-
-class _Periodic(BaseTask):
-    """A task that beat sends: its messages expire, also with a scheduler that drops beat's own ``expires``."""
-
-    abstract = True
-
-    @property
-    def expires(self) -> float:  # type: ignore[override]  # as late as the settings are read
-        settings = conf.settings()
-        periods_s = {"tick": settings.tick_period_s, "audit": settings.audit_step_s}
-        return queues.expires_s(periods_s[self.name.rpartition(".")[2]])
+from workflows_tasks.queues import Periodic
 
 
 @shared_task(ignore_result=True, acks_late=True)
@@ -46,13 +29,13 @@ def flush(shard: int, nudge_failures: int = 0, *, due_us: int | None = None, gat
         chain.run(shard, due_us=due_us, gated=gated, nudge_failures=nudge_failures)
 
 
-@shared_task(base=_Periodic, ignore_result=True)
+@shared_task(base=Periodic, ignore_result=True)
 def tick() -> None:
     """On beat: changes that no flush is due for, and whether everything is still captured."""
     ticking.tick()
 
 
-@shared_task(base=_Periodic, ignore_result=True)
+@shared_task(base=Periodic, ignore_result=True)
 def audit() -> Any:
     """On beat: the next step of comparing every key with the runs."""
     auditing.step()

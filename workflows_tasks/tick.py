@@ -14,7 +14,6 @@ from workflows_tasks.host import host
 from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes, flush
-from workflows_tasks.projection.sql import Sql, rows
 
 LATE_S: Final = 1.0
 """Seconds past its due time after which a flush message counts as lost."""
@@ -48,10 +47,7 @@ def _watch(row: Installation) -> None:
 
 def _rescan_if_due(row: Installation) -> None:
     """Once nobody writes with the functions of before, look at every workspace: what they missed is nobody's change."""
-    if row.rescan_after is None:
-        return
-    ((oldest,),) = rows(Sql("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"))
-    if oldest <= row.rescan_after:
+    if row.rescan_after is None or installation.is_written_from_before(row.rescan_after):
         return
     telemetry.rescan_begun(row.rescan_reason)
     changes.log_everything()
@@ -60,7 +56,7 @@ def _rescan_if_due(row: Installation) -> None:
 
 def _send_missing() -> list[int]:
     """Send a flush for each shard with changes to take that no flush is due for. An overdue one counts as lost."""
-    waiting = [shard.shard for shard in changes.status() if shard.pending]
+    waiting = changes.waiting()
     if not waiting:
         return []
     late = Now() - timedelta(seconds=LATE_S * conf.settings().flush_window_s)

@@ -279,6 +279,34 @@ def request_rescan(reason: str) -> None:
             _only_row().update(rescan_after=number, rescan_reason=reason)
 
 
+def is_written_from_before(transaction_id: int) -> bool:
+    """Whether a session that began before a transaction may still write by the functions of then.
+
+    It has written to a table of the host's, so it has a lock there. One that takes its lock later sees the functions of
+    now. The oldest transaction of all would be no answer: a forgotten prepared one, or one of another database, has no
+    end. A transaction id that is not reached yet is of the cluster that this one was restored from.
+    """
+    watched = [_quoted(table.name) for table in triggers.tables(host())]
+    ((is_written,),) = _rows(
+        """
+        WITH watched AS (
+            SELECT to_regclass(name)::oid AS oid FROM unnest(%s::text[]) AS name
+            UNION
+            SELECT relid FROM unnest(%s::text[]) AS name CROSS JOIN pg_partition_tree(to_regclass(name))
+        )
+        SELECT %s < pg_snapshot_xmax(pg_current_snapshot())::text::bigint AND EXISTS (
+            SELECT FROM pg_locks lock JOIN pg_locks own USING (virtualtransaction)
+            WHERE lock.locktype = 'relation' AND lock.granted AND lock.mode LIKE '%%Exclusive%%'
+              AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND lock.relation IN (SELECT oid FROM watched) AND own.locktype = 'transactionid' AND own.granted
+              AND (%s - own.transactionid::text::bigint) & 4294967295 < 2147483648
+        )
+        """,
+        [watched, watched, transaction_id, transaction_id],
+    )
+    return bool(is_written)
+
+
 def _install_functions(where: Names, tell: Callable[[str], None]) -> bool:
     """The log, the functions and the number of shards; True if a function changed that captured before."""
     changed = False

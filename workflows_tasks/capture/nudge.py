@@ -182,12 +182,15 @@ def send(shard: int, *, wait_s: float = 0.0, due_us: int | None = None, gated: b
 
 
 def _take_marker(shard: int) -> float | None:
-    """None if the marker was free and is ours now; else the seconds until the flush that it stands for is due."""
+    """None if the marker was free and is ours now; else the seconds until the flush that it stands for is due.
+
+    Never more than a flush is put off: Redis' clock may have stepped back, and its markers live an hour longer then.
+    """
     pipeline = _client(conf.settings().save_timeout_s).pipeline(transaction=False)
     pipeline.set(_marker(shard), 1, nx=True, px=round(GRACE_S * 1000))
     pipeline.pttl(_marker(shard))
     is_ours, left_ms = pipeline.execute()
-    return None if is_ours else max(left_ms / 1000 - GRACE_S, 0.0)
+    return None if is_ours else min(max(left_ms / 1000 - GRACE_S, 0.0), max(conf.settings().flush_window_s, 1.0))
 
 
 def _quietly(command: Callable[[Any], object], timeout_s: float) -> None:

@@ -68,7 +68,8 @@ def look() -> Iterator[Finding]:
 def database_problem(error: Exception) -> str:
     """The database's error, with the command to run if one of our tables is missing."""
     missing = sqlstate(error) == UNDEFINED_TABLE
-    command = installation.COMMAND if CHANGES in str(error) else "manage.py migrate"
+    lacks_log_only = missing and CHANGES in str(error) and installation.names() is not None
+    command = installation.COMMAND if lacks_log_only else "manage.py migrate"
     return brief(error) + (f"; run: {command}" if missing else "")
 
 

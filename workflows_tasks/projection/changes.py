@@ -293,6 +293,16 @@ def status() -> list[ShardChanges]:
     return [ShardChanges(*row) for row in rows(statement)]
 
 
+def waiting() -> list[int]:
+    """Shards with a change that can be taken. Nothing is counted, so a flood is no slower than one change."""
+    statement = compose(
+        """SELECT shard FROM generate_series(0, {last}) AS shard
+        WHERE EXISTS (SELECT FROM {log} WHERE {log}.shard = shard.shard AND {takeable})""",
+        last=conf.settings().shards - 1, takeable=TAKEABLE,
+    )  # fmt: skip
+    return [shard for (shard,) in rows(statement)]
+
+
 def oldest_change_s() -> float:
     """Seconds that the oldest change has waited; 0 if none waits."""
     return max((shard.oldest_s or 0.0 for shard in status()), default=0.0)

@@ -148,7 +148,7 @@ def flush_all(progress: Callable[[int], None] = lambda _: None) -> Flushed:
             total.rows += done.rows
             total.is_busy = total.is_busy or done.is_busy
         changes.deal_again()
-        waiting = [each.shard for each in changes.status() if each.pending]
+        waiting = changes.waiting()
     return total
 
 
@@ -165,7 +165,7 @@ def count(shard: int, **counts: int) -> None:
 
 def has_changes(shard: int) -> bool:
     """Whether the shard has a change that can be taken."""
-    return any(each.pending for each in changes.status() if each.shard == shard)
+    return shard in changes.waiting()
 
 
 def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:

@@ -22,6 +22,7 @@ from tests.integration.keys.shapes import FILTERS, KEYS, Shape, source
 from tests.sessions import driver
 
 EPOCH = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
+FAR = (datetime.max.replace(tzinfo=timezone.utc), datetime(1000, 1, 1, tzinfo=timezone.utc))
 
 
 def in_child(function: Callable[[], Any], log: Path) -> str:
@@ -65,7 +66,7 @@ def make(shape: Shape, directory: Path, name: str) -> None:
             administrator.execute(statement.replace("@", f'"{name}"'))
     settings.configure(
         **{
-            "SECRET_KEY": "only-for-tests", "USE_TZ": True, "INSTALLED_APPS": ["shaped", "workflows_tasks"],
+            "SECRET_KEY": "only-for-tests", "USE_TZ": True, "INSTALLED_APPS": ["shaped", "workflows_tasks", "backfill"],
             "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
             "DATABASES": {"default": {
                 "ENGINE": "django.db.backends.postgresql", "NAME": name, "USER": url.username, "HOST": url.hostname,
@@ -103,7 +104,12 @@ class World:
     def _made(self, model: str, kind: str, count: int) -> list[Any]:
         """As the database has them: its idea of a key may be another than that of whoever made it."""
         objects = getattr(self.models, model).objects
-        return [objects.get(pk=objects.create(pk=KEYS[kind].value(number)).pk) for number in range(count)]
+        name = "code" if model == "Workspace" and self.shape.has_to_field else "pk"
+        return [objects.get(pk=objects.create(**{name: KEYS[kind].value(number)}).pk) for number in range(count)]
+
+    def place(self, workspace: Any) -> Any:
+        """The key of a workspace that runs have."""
+        return workspace.code if self.shape.has_to_field else workspace.pk
 
     def _lead_to(self, workflow: Any) -> Any:
         """What a run's first hop is, so that it leads to a workflow."""
@@ -120,19 +126,29 @@ class World:
         from django.conf import settings
 
         at = EPOCH + timedelta(minutes=self.chance.randrange(60))  # some at the same time
+        if self.chance.random() < 0.05:
+            at = self.chance.choice(FAR)
         return at if settings.USE_TZ else at.replace(tzinfo=None)
 
     def run(self) -> Any:
         """Save a new run."""
-        self.number += 1
-        key = {} if self.shape.made_by_database else {"pk": KEYS[self.shape.run].value(self.number)}
-        user = self.chance.choice(self.users)
-        run = self.models.Run(**key, **{self.shape.began: self.moment()})
-        run.workspace_id = self.chance.choice(self.workspaces).pk
-        setattr(run, f"{self.first_hop}_id", self.chance.choice(self.leads).pk)
-        setattr(run, "person_id" if self.shape.user_is_foreign else "person", user.pk)
+        run = self._new()
         run.save(force_insert=True)
         return run
+
+    def _new(self) -> Any:
+        self.number += 1
+        key = {} if self.shape.made_by_database else {"id": KEYS[self.shape.run].value(self.number)}
+        user = self.chance.choice(self.users)
+        run = self.models.Run(**key, **{self.shape.began: self.moment()})
+        run.workspace_id = self.place(self.chance.choice(self.workspaces))
+        setattr(run, f"{self.first_hop}_id", self.chance.choice(self.leads).pk)
+        setattr(run, self.person, user.pk)
+        return run
+
+    @property
+    def person(self) -> str:
+        return "person_id" if self.shape.user_is_foreign else "person"
 
     def write(self) -> None:
         """One write of any kind."""
@@ -141,7 +157,11 @@ class World:
         self.chance.choice([self.run] * 3 + ([] if run is None else [
             lambda: runs.filter(pk=run.pk).delete(),
             lambda: runs.filter(pk=run.pk).update(hidden=not run.hidden),
-            lambda: runs.filter(pk=run.pk).update(workspace_id=self.chance.choice(self.workspaces).pk),
+            lambda: runs.filter(pk=run.pk).update(workspace_id=self.place(self.chance.choice(self.workspaces))),
+            lambda: runs.filter(pk=run.pk).update(**{self._nothing(): None}),
+            lambda: runs.filter(pk=run.pk).update(**{self.person: self.chance.choice(self.users).pk}),
+            lambda: self._make_again(self.chance.choice([*self.workspaces, *self.workflows])),
+            self._insert_many,
             lambda: runs.filter(pk=run.pk).update(**{self.shape.began: self.moment()}),
             lambda: runs.filter(pk=run.pk).update(**{f"{self.first_hop}_id": self.chance.choice(self.leads).pk}),
             lambda: self._save_again(run),
@@ -149,6 +169,30 @@ class World:
             self._lead_elsewhere,
             self._write_from_another_session,
         ]))()  # fmt: skip
+
+    def _nothing(self) -> str:
+        return self.chance.choice(["workspace_id", f"{self.first_hop}_id", self.person, self.shape.began])
+
+    def _insert_many(self) -> None:
+        runs = [self._new() for _ in range(3)]
+        kinds = {self.shape.run, self.shape.workspace, self.shape.workflow, self.shape.user}
+        if self.shape.is_inherited or "padded" in kinds:  # bulk_create refuses the first, and cuts a char(8) to one
+            for run in runs:
+                run.save(force_insert=True)
+        else:
+            self.models.Run.objects.bulk_create(runs)
+
+    def _make_again(self, target: Any) -> None:
+        """Delete a workspace or a workflow, as the database's own program does, and make it again."""
+        from django.db import connection
+
+        key = target.pk
+        target.delete()
+        target.pk = key
+        if isinstance(target, self.models.Workspace):
+            target.closed = False
+        target.save(force_insert=True)
+        assert connection.get_autocommit()
 
     def _save_again(self, run: Any) -> None:
         setattr(run, self.shape.began, self.moment())
@@ -170,7 +214,8 @@ class World:
         """Of a program that prints dates, numbers and times in its own way."""
         from django.db import connection
 
-        table = connection.ops.quote_name(self.models.Run._meta.db_table)
+        model = self.models.Execution if self.shape.is_inherited else self.models.Run
+        table = connection.ops.quote_name(model._meta.db_table)
         with driver(**connection.get_connection_params()) as other:
             other.execute("SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET extra_float_digits = 0")
             other.execute(
@@ -217,8 +262,9 @@ class World:
         rows = self.expected()
         for workspace, user in self._pages():
             who = None if user is None else user.pk
-            wanted = {row[2:] for row in rows if row[:2] == (workspace.pk, who)}
-            for place in (workspace, workspace.pk, KEYS[self.shape.workspace].text(workspace.pk)):
+            key = self.place(workspace)
+            wanted = {row[2:] for row in rows if row[:2] == (key, who)}
+            for place in (workspace, key, KEYS[self.shape.workspace].text(key)):
                 shown = self.page(place, user, fresh=fresh)
                 assert set(shown) == wanted, (place, user, shown, wanted)
                 assert [row[1] for row in shown] == sorted((row[1] for row in shown), reverse=True)
@@ -253,6 +299,69 @@ class World:
         assert compare(EVERYWHERE) == []
         assert all(not part.error and not part.differences for part in parts(EVERYWHERE))
 
+    def assert_history(self) -> None:
+        """The same table comes of a backfill in small chunks. ``is_filled`` has the order of the column."""
+        from backfill import control, leases, models, planner, worker
+        from backfill.coverage import is_filled
+        from workflows_tasks.history import workspace_text
+        from workflows_tasks.models import WorkspaceRecentWorkflow
+        from workflows_tasks.projection.sql import EVERYWHERE
+
+        WorkspaceRecentWorkflow.objects.all().delete()
+        backfill = control.start(EVERYWHERE, chunk_size=3, concurrency=1, actor="a test")
+        planner.carry_out(backfill.pk)
+        ordered = list(self.models.Workspace.objects.order_by("code" if self.shape.has_to_field else "pk"))
+        order = {workspace_text(workspace): place for place, workspace in enumerate(ordered)}
+        while control.get(backfill.pk).status == "running":
+            lease = leases.claim(backfill.pk)
+            assert lease is not None
+            worker._attempt(lease, 1e12)
+            left = list(models.chunks(backfill).exclude(status="done").filter(kind="fill"))
+            ends = [(order[chunk.first_workspace], order[chunk.last_workspace]) for chunk in left]
+            for place, workspace in enumerate(ordered):
+                is_left = any(first <= place <= last for first, last in ends)
+                assert is_filled(workspace) != is_left, (workspace.pk, ends)
+        while control.get(backfill.pk).is_open:
+            worker.work(backfill.pk)
+        assert control.get(backfill.pk).status == "succeeded", control.get(backfill.pk).error
+        assert all(map(is_filled, self.workspaces))
+        self.assert_exact()
+
+    def assert_commands(self) -> None:
+        """No check refuses the host, and what an operator asks is answered."""
+        from io import StringIO
+
+        from django.core.management import call_command
+
+        call_command("check", databases=["default"], stdout=StringIO(), stderr=StringIO())
+        place = KEYS[self.shape.workspace].text(self.place(self.workspaces[0]))
+        user = KEYS[self.shape.user].text(self.users[0].pk)
+        page = [place] if "workspace" in self.shape.grains else [place, user]
+        for command in (["status"], ["verify"], ["explain", "--", *page], ["triggers"]):
+            call_command("recent_workflows", *command, stdout=StringIO())
+        if self.shape.run == "text":
+            self._assert_another_order_is_refused()
+
+    def _assert_another_order_is_refused(self) -> None:
+        """As where the host's table was made by somebody else, with a collation that its field does not name."""
+        from django.core.management import call_command
+        from django.core.management.base import SystemCheckError
+        from django.db import connection
+
+        from workflows_tasks.models import WorkspaceRecentWorkflow
+
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f'ALTER TABLE {WorkspaceRecentWorkflow._meta.db_table} ALTER last_run_id TYPE text COLLATE "POSIX"'
+            )
+        said = ""
+        try:
+            call_command("check", databases=["default"])
+        except SystemCheckError as error:
+            said = str(error)
+        assert "E032) The column of shaped." in said
+        assert 'by "POSIX" as its field says' in said
+
     def assert_texts(self) -> None:
         """The text that is made here is the one that PostgreSQL makes, and so is the shard."""
         from django.db import connection
@@ -264,16 +373,17 @@ class World:
         fields = {"workspace": found.workspace, "workflow": found.workflow, "user": found.user, "run": found.run_key}
         for name, model in (("workspace", self.models.Workspace), ("workflow", self.models.Workflow)):
             table = connection.ops.quote_name(model._meta.db_table)
+            column = "code" if name == "workspace" and self.shape.has_to_field else "id"
             with connection.cursor() as cursor:
-                cursor.execute(f"SELECT id::text, {keys.shard_sql('id::text', 3)} FROM {table}")
+                cursor.execute(f"SELECT {column}::text, {keys.shard_sql(f'{column}::text', 3)} FROM {table}")
                 printed = dict(cursor.fetchall())
             for each in model.objects.all():
-                text = keys.as_text(fields[name], each.pk)
+                text = keys.as_text(fields[name], getattr(each, "pk" if column == "id" else column))
                 assert text is None or text in printed, (text, printed)
                 if text is not None:
                     assert keys.shard_of(text, 3) == printed[text]
         for workspace in self.workspaces:
-            assert history.workspace_text(workspace) == history.workspace_text(workspace.pk)
+            assert history.workspace_text(workspace) == history.workspace_text(self.place(workspace))
 
 
 def tried(shape: Shape, directory: Path, name: str, *, writes: int = 24, seed: int = 0) -> None:
@@ -297,6 +407,8 @@ def tried(shape: Shape, directory: Path, name: str, *, writes: int = 24, seed: i
     shown = world.models.Run.objects.order_by("-used_at", "-pk").first()
     world.models.Run.objects.filter(pk=shown.pk).delete()
     world.assert_exact()
+    world.assert_history()
+    world.assert_commands()
 
 
 def main() -> None:

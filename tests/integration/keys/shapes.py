@@ -97,7 +97,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "smallint": Key("models.SmallIntegerField({})", lambda n: n - 3),
     "text": Key("models.CharField(max_length=60{})", lambda n: f"{TEXTS[n % len(TEXTS)]}{n // len(TEXTS) or ''}"),
     "text by its bytes": Key(
-        "models.CharField(max_length=60, db_collation='C'{})", lambda n: "BCDabcéÉzZ"[n % 10] * (1 + n // 10)
+        "models.CharField(max_length=60, db_collation='C'{})", lambda n: "aBcDéÉzZbC"[n % 10] * (1 + n // 10)
     ),
     "unbounded text": Key("models.TextField({})", lambda n: f"{TEXTS[-n % len(TEXTS)]}{n}"),
     "email": Key("models.EmailField({})", lambda n: f"Ann.O'Neil+{n}@Example.org"),
@@ -109,7 +109,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "whole decimal": Key("models.DecimalField(max_digits=30, decimal_places=0{})", lambda n: Decimal(10**29 - n)),
     "date": Key("models.DateField({})", lambda n: date(999, 12, 30) + timedelta(days=n * n)),
     "inet": Key("models.GenericIPAddressField({})", lambda n: f"10.0.0.{n}" if n % 2 else f"2001:db8::{n + 1:x}"),
-    "padded": Key("Padded(max_length=8{})", lambda n: ("ab", "AB", "a b", "Ab")[n % 4] + "xyzw"[: n // 4]),
+    "padded": Key("Padded(max_length=8{})", lambda n: ("ab", "AB", "a b", "Ab")[n % 4] + str(n // 4 or "")),
     "prefixed": Key("Prefixed({})", lambda n: f"id_{n + 1}"),
 }
 
@@ -141,6 +141,10 @@ class Shape:
     filter: str = "a column"
     is_proxied: bool = False
     """Foreign keys point to proxies, and writes go through the concrete models."""
+    has_to_field: bool = False
+    """The run's foreign key to its workspace points to another unique column than its primary key."""
+    is_inherited: bool = False
+    """The run is in two tables: workspace, moment and what the filter reads are of a parent model."""
     made_by_database: bool = False
     """The run's key, a UUID, is the database's default."""
     table: str = "{}"
@@ -170,10 +174,12 @@ def at_random(chance: random.Random) -> Shape:
     """Any shape there is."""
     types = sorted(KEYS)
     return Shape(
-        run=chance.choice([each for each in types if each != "inet"]), workspace=chance.choice(types),
+        run=chance.choice(types), workspace=chance.choice(types),
         workflow=chance.choice(types), user=chance.choice(types), user_is_foreign=chance.random() < 0.5,
         hops=chance.choice((1, 2, 3)), used_at=chance.choice(list(USED_AT)), filter=chance.choice(list(FILTERS)),
-        is_proxied=chance.random() < 0.3, table=chance.choice(("{}", "Odd {}", 'odd"."{}', "select {}")),
+        is_proxied=chance.random() < 0.3,
+        has_to_field=chance.random() < 0.2, is_inherited=chance.random() < 0.2,
+        table=chance.choice(("{}", "Odd {}", 'odd"."{}', "select {}")),
         options=chance.choice(({}, {"server_side_binding": True}, {"prepare_threshold": 1})),
         settings=chance.choice(({}, {"USE_TZ": False, "TIME_ZONE": "America/New_York"})),
         grains=chance.choice((("workspace", "user"), ("workspace",), ("user",))),
@@ -201,7 +207,10 @@ def source(shape: Shape) -> str:
         ("Workflow", shape.workflow, ""),
         ("Person", shape.user, ""),
     ):
-        parts.append(f"class {name}(models.Model):\n    id = {key(kind)}\n{extra}{meta(name)}")
+        column = f"id = {key(kind)}"
+        if name == "Workspace" and shape.has_to_field:
+            column = f"code = {key(kind).replace('primary_key', 'unique')}"
+        parts.append(f"class {name}(models.Model):\n    {column}\n{extra}{meta(name)}")
         parts.append(f"class {name}Proxy({name}):\n    class Meta:\n        proxy = True\n")
     leads_to = f"    workflow = models.ForeignKey({target('Workflow')}, models.SET_NULL, null=True)\n"
     for number in range(shape.hops - 1, 0, -1):
@@ -214,10 +223,16 @@ def source(shape: Shape) -> str:
         if shape.user_is_foreign
         else declared.format("null=True" if "({}" in declared else ", null=True")
     )
-    parts.append(
-        f"class Run(models.Model):\n    id = {key(shape.run, more)}\n"
-        f"    workspace = models.ForeignKey({target('Workspace')}, models.SET_NULL, null=True)\n"
-        f"    person = {user}\n{leads_to}    hidden = models.BooleanField(default=False)\n"
-        f"    {USED_AT[shape.used_at]}\n{meta('Run')}"
+    to_field = ", to_field='code'" if shape.has_to_field else ""
+    of_run = (
+        f"    id = {key(shape.run, more)}\n"
+        f"    workspace = models.ForeignKey({target('Workspace')}, models.SET_NULL, null=True{to_field})\n"
+        f"    hidden = models.BooleanField(default=False)\n    {USED_AT[shape.used_at]}\n"
     )
+    base = "models.Model"
+    if shape.is_inherited:
+        base = "Execution"
+        parts.append(f"class Execution(models.Model):\n{of_run}{meta('Execution')}")
+        of_run = ""
+    parts.append(f"class Run({base}):\n{of_run}    person = {user}\n{leads_to}{meta('Run')}")
     return "\n\n".join(parts)

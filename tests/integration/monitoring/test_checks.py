@@ -30,6 +30,7 @@ from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.errors import ConfigurationError
+from workflows_tasks.host import problems as host_problems
 from workflows_tasks.monitoring import indexes
 
 pytestmark = pytest.mark.host_independent
@@ -82,7 +83,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E010", {"RUN_MODEL": "nowhere.SavedRun"}, "'nowhere.SavedRun' is no model", "INSTALLED_APPS"),
     ("E010", {"RUN_MODEL": "SavedRun"}, "'SavedRun' is no model", "app_label.Model"),
     ("E011", {"WORKSPACE_FIELD": "nothing"}, "'nothing' is no field of bots.SavedRun", "Its fields are: .*workspace"),
-    ("E011", {"WORKSPACE_FIELD": "uid"}, "no foreign key of bots.SavedRun .* no local column", "Name a ForeignKey"),
+    ("E011", {"WORKSPACE_FIELD": "uid"}, "but a CharField; no column of it points to another", "Name a ForeignKey"),
     ("E011", {"RUN_MODEL": "bots.Workspace", "WORKSPACE_FIELD": "runs"}, "'runs' is no foreign key", "ForeignKey"),
     ("E012", {"USER_FIELD": "user"}, "'user' is no field of bots.SavedRun", "Its fields are: .*uid"),
     ("E012", {"RUN_MODEL": "bots.Workspace", "USER_FIELD": "runs"}, "'runs' has no column", "Name a column"),
@@ -99,6 +100,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
     ("E015", {"RUN_FILTER": f"{__name__}.no_q"}, "returned 'no Q'.*no write", "Return a django.db.models.Q"),
     ("E015", {"BACKFILL_FILTER": Q(hidden=False)}, "BACKFILL_FILTER.*does not compile", "Correct the filter"),
     ("E016", {"RUN_FILTER": Q(updated_at__lt=Now())}, "reads the clock", "Compare with a column"),
+    ("W003", {"RUN_FILTER": Q(workspace__runs__surface=0)}, "late until the audit", "Compare with a column"),
     ("W003", {"RUN_FILTER": Q(Exists(ContentType.objects.all()))}, "late until the audit", "Compare with a column"),
     ("E023", {"REDIS_URL": "nowhere.factory"}, "makes no client", "factory"),
     ("E023", {"REDIS_URL": "http://localhost"}, "makes no client", "redis://"),
@@ -189,8 +191,36 @@ def test_django_starts_far_enough_to_say_so(overrides: dict[str, Any], number: s
     code, output = manage("check", settings="tests.hosts.platform.settings", env={OVERRIDES: json.dumps(overrides)})
     assert code == 1
     assert f"(recent_workflows.{number})" in output
-    assert says in output
+    assert output.count(says) == 1, "and once"
     assert "Traceback" not in output
+
+
+def test_a_web_process_says_once_why_settings_cannot_be_used(
+    transactional_db: None, configure: Configure, caplog: Any
+) -> None:
+    """It runs no checks. The others say it by them, and not in the log too."""
+    from django.core.signals import request_started
+
+    from workflows_tasks.apps import WorkflowsTasksConfig
+
+    configure(WORKSPACE_FIELD="uid")
+    (why,) = host_problems()
+    WorkflowsTasksConfig("workflows_tasks", workflows_tasks).ready()
+    for _ in range(2):
+        request_started.send(sender=None, environ={})
+    configure(WORKSPACE_FIELD="workspace")
+    assert [record.getMessage() for record in caplog.records].count(str(why)) == 1
+
+
+def test_the_backfill_without_the_package_is_one_line_with_the_fix(tmp_path: Path) -> None:
+    source = "from tests.hosts.platform.settings import *\nINSTALLED_APPS.remove('workflows_tasks')"
+    write_files(tmp_path, {"lone.py": source})
+    for command in (["check"], ["backfill", "status"], ["recent_workflows", "status"]):
+        code, output = manage(*command, settings="lone", directory=tmp_path, env={"DJANGO_SETTINGS_MODULE": "lone"})
+        assert code == 1
+        assert output.startswith("INSTALLED_APPS has backfill without workflows_tasks")
+        assert output.endswith('Set: INSTALLED_APPS += ["workflows_tasks", "backfill"]\n')
+        assert output.count("\n") == 1
 
 
 def test_another_database_than_postgresql(tmp_path: Path) -> None:
@@ -304,6 +334,20 @@ def citext(sound: Host) -> Any:
 def test_a_user_of_whom_two_spellings_are_one(citext: None) -> None:
     said = of_database()
     assert "(recent_workflows.E031) bots.SavedRun.uid is of type citext: two spellings are one to PostgreSQL" in said
+
+
+def test_a_key_of_another_type_than_its_field_says(sound: Host) -> None:
+    """Django's own queries may work all the same, for its literals have no type."""
+    table = "workflows_tasks_workspacerecentworkflow"
+    execute(f"ALTER TABLE {table} ALTER workspace_id TYPE uuid USING NULL")
+    try:
+        said = of_database()
+        assert (
+            "(recent_workflows.E032) The column of bots.SavedRun.workspace is bigint in the database, and uuid" in said
+        )
+        assert "Give the field the type and the db_collation that its column has" in said
+    finally:
+        execute(f"ALTER TABLE {table} ALTER workspace_id TYPE bigint USING NULL")
 
 
 @pytest.mark.parametrize(

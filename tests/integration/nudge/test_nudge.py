@@ -269,6 +269,25 @@ def test_a_message_too_many_finds_the_shard_busy_or_empty_and_sends_nothing(
 
 
 @host_independent
+def test_a_marker_that_lives_for_an_hour_silences_nobody(
+    live: Host, connected: Gate, run: Any, taken: Taken, alone: str, monkeypatch: pytest.MonkeyPatch, shard: int
+) -> None:
+    """Redis' clock stepped back. A process asks again once a window is over, and a tick has made the marker anew."""
+    live.save_again(run)
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        client.pexpire(f"{alone}:{shard}", 3_600_000)
+        nudge.reset()
+        live.save_again(run)
+        now_s = time.monotonic()
+        assert nudge._due_s[shard] <= now_s + max(conf.settings().flush_window_s, 1.0)
+        client.delete(f"{alone}:{shard}")
+    taken()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s + 2.0)
+    live.save_again(run)
+    assert len(taken()) == 1
+
+
+@host_independent
 def test_a_marker_whose_message_was_lost_goes_by_itself(
     live: Host, connected: Gate, run: Any, taken: Taken, alone: str, marker_ms: Callable[[int], int], shard: int
 ) -> None:

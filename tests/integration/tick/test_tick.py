@@ -166,3 +166,69 @@ def test_it_tells_once_that_writes_are_not_captured_and_once_that_they_are(
     tick()
     assert the_installation().problems == []
     assert sum("all writes are captured again" in record.getMessage() for record in caplog.records) <= 1
+
+
+@pytest.fixture
+def written_uncaptured(live: Host) -> Any:
+    """A run that nobody captured, and a look at everything that is asked for."""
+    installation.turn_off()
+    live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
+    installation.install()
+    Installation.objects.update(rescan_after=_newest_transaction(), rescan_reason="as a test says")
+
+
+@pytest.mark.host_independent
+def test_a_transaction_that_has_no_end_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
+    """As a forgotten prepared transaction is, of this database or of another: it writes to no table of the host's."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+    Installation.objects.update(rescan_after=_newest_transaction())
+    try:
+        tick()
+        flush_all()
+        assert_exact(live)
+    finally:
+        other.rollback()
+        other.close()
+
+
+@pytest.mark.host_independent
+def test_a_writer_who_began_later_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
+    """Or a busy host would never be looked at."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {connection.ops.quote_name(live.run_model._meta.db_table)} WHERE false")
+        cursor.execute("SELECT pg_current_xact_id()")
+    try:
+        tick()
+        assert the_installation().rescan_after is None
+    finally:
+        other.rollback()
+        other.close()
+
+
+@pytest.mark.host_independent
+def test_a_look_that_another_cluster_asked_for(live: Host, written_uncaptured: None) -> None:
+    """A dump of it was restored here, where transaction ids began anew: that one may come in years."""
+    Installation.objects.update(rescan_after=_newest_transaction() + 10**9)
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+        cursor.execute(f"DELETE FROM {connection.ops.quote_name(live.run_model._meta.db_table)} WHERE false")
+    try:
+        tick()
+        flush_all()
+        assert_exact(live)
+    finally:
+        other.rollback()
+        other.close()
+
+
+def _newest_transaction() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+        return int(cursor.fetchone()[0])
