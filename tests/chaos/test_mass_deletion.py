@@ -20,8 +20,6 @@ import pytest
 from django.db import connection, transaction
 from pytest_celery import CeleryTestNode, CeleryTestSetup
 
-from demo import oracle
-from demo.bots.models import PublishedRun, PublishedRunVersion, SavedRun, Workspace
 from tests.hosts.adapter import Host
 from tests.oracle import is_idle
 from tests.sessions import query
@@ -71,6 +69,9 @@ MILLION = Case(runs=1_000_000, users=4_000, workflows=1, deleted=1)
 def test_the_table_is_exact_soon(
     case: Case, kills: bool, celery_setup: CeleryTestSetup, beat: CeleryTestNode, live: Host
 ) -> None:
+    from demo import oracle
+    from demo.bots.models import PublishedRun
+
     worker = celery_setup.worker
     workspace, workflows = load(case)
     assert oracle.differences() == []
@@ -103,6 +104,9 @@ def test_the_table_is_exact_soon(
 
 def load(case: Case) -> tuple[int, list[int]]:
     """The workspace and a hundred small ones, without triggers, and the table filled; returns its key and workflows."""
+
+    from demo.bots.models import PublishedRun, PublishedRunVersion, SavedRun, Workspace
+
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         workspaces = Workspace.objects.bulk_create([Workspace(name=f"Workspace {n}") for n in range(101)])
@@ -122,6 +126,9 @@ def load(case: Case) -> tuple[int, list[int]]:
 
 def insert_runs(workspace: Any, versions: list[Any], *, runs: int, users: int) -> None:
     """Runs of every user of each version in turn, a second apart; the other columns are those of a new run."""
+
+    from demo.bots.models import SavedRun
+
     pattern = SavedRun.objects.create()
     columns = {
         str(field.column): str(field.column) for field in SavedRun._meta.concrete_fields if not field.primary_key
@@ -142,6 +149,9 @@ def insert_runs(workspace: Any, versions: list[Any], *, runs: int, users: int) -
 
 def of_same_shard(workspace: int) -> Any:
     """A new workspace of the same shard."""
+
+    from demo.bots.models import Workspace
+
     while shard(made := Workspace.objects.create(name="Another").pk) != shard(workspace):
         pass
     return made
@@ -163,6 +173,9 @@ def waits(workspace: int) -> bool:
 @contextmanager
 def saving(workspace: int, visible_s: list[float]) -> Iterator[None]:
     """Save a run in another workspace again and again, and note how long each takes to be visible."""
+
+    from demo.bots.models import PublishedRunVersion, SavedRun
+
     ended = Event()
 
     def save() -> None:

@@ -45,14 +45,14 @@ def run(shard: int, *, due_us: int | None = None, gated: bool = False, nudge_fai
     Raises:
         as ``flush.flush``.
     """
-    another = None
-    with suppress(*DB_ERRORS):  # the flush meets it too, and tells
-        if gated:
+    if gated:
+        with suppress(*DB_ERRORS):  # the flush meets it too, and tells
             execute(_stay_awake(shard))
-        another = _due(_another(shard, due_us))
     done = flush(shard, nudge_failures=nudge_failures)
     if done.is_busy or current_app.conf.task_always_eager:
         return  # whoever holds the shard goes on until it finds nothing; and an eager "later" would be now
+    # Asked after the flush: while this one held the shard, the one that was due may have come, found it busy and gone.
+    another = _due(_another(shard, due_us))
     following = another or _due(_next(shard, done))
     if following is None:
         nudge.unmark(shard)

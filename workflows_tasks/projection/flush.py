@@ -99,6 +99,7 @@ class _Slice:
         telemetry.observe(self.counters, "slice_seconds", took_s)
         _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None)
         if self.was_failing:
+            _shard(self.shard).update(due_at=None)  # it was a pause, with no message behind it
             telemetry.flush_recovered(shard=self.shard)
         telemetry.slice_flushed(shard=self.shard, changes=self.done, counts=counts, took_s=took_s)
 

@@ -103,13 +103,13 @@ class Model:
             self._awake_until = now + WINDOW_S
         if now < self._busy_until:  # finds the shard busy
             return
-        another_comes = self._due is not None and self._due > now and self._due != token
         taken = len(self._log)
         self._log.clear()
         self._busy_until = now + self._random.uniform(0.003, 0.03)
-        self._at(self._busy_until, "flushed", taken, another_comes)
+        self._at(self._busy_until, "flushed", taken, token)
 
-    def _flushed(self, now: float, taken: int, another_comes: bool) -> None:
+    def _flushed(self, now: float, taken: int, token: float | None) -> None:
+        another_comes = self._due is not None and self._due > now and self._due != token
         if not another_comes:
             share = min(1.0, taken / CHANGES_A_WINDOW)
             self._due = now + share * WINDOW_S if taken else self._awake_until if self._awake_until > now else None

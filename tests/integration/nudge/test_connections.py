@@ -209,8 +209,8 @@ def test_messages_of_beat_expire_whoever_sends_them(live: Host, alone: str, take
     from workflows_tasks import tasks
     from workflows_tasks.queues import beat_schedule
 
-    configure(TICK_PERIOD_S=2.5, AUDIT_STEP_S=60.0, BACKFILL_TICK_S=1.5)
-    for task, period_s in ((tasks.tick, 2.5), (tasks.audit, 60.0), (backfill_tick, 1.5)):
+    configure(TICK_PERIOD_S=2.5, AUDIT_STEP_S=60.0)
+    for task, period_s in ((tasks.tick, 2.5), (tasks.audit, 60.0), (backfill_tick, 2.5)):
         assert task.expires == 5 * period_s
         task.apply_async(queue=alone)  # without the options of its entry, as that scheduler sends it
     assert all(message.headers["expires"] for message in taken())

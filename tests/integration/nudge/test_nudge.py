@@ -20,10 +20,12 @@ from tests.gate import Gate
 from tests.hosts.adapter import Host
 from tests.integration.nudge.conftest import Taken, perform
 from tests.oracle import assert_exact, stored
+from tests.threads import ShardLock
 from workflows_tasks import conf, history, keys, queues
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import Shard
 from workflows_tasks.projection import chain, changes
+from workflows_tasks.projection import flush as flushing
 from workflows_tasks.tasks import flush
 
 host_independent = pytest.mark.host_independent
@@ -221,6 +223,31 @@ def test_a_flush_that_finds_another_due_sends_none(
 
 
 @host_independent
+def test_a_chain_goes_on_where_its_flush_found_the_shard_busy(
+    live: Host, run: Any, quiet: None, taken: Taken, shard: int, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while another holds the shard, which began when it was still due later."""
+    configure(REDIS_URL="", FLUSH_WINDOW_S=30.0, FLUSH_TIME_LIMIT_S=60.0)
+    live.save_again(run)
+    perform(*taken())
+    (following,) = taken()
+    real = flushing.flush
+
+    def flush_beside(shard: int, **how: Any) -> Any:
+        monkeypatch.setattr(chain, "flush", real)
+        with ShardLock(shard):
+            perform(following)
+        Shard.objects.filter(number=shard).update(due_at=Now())  # its time has come meanwhile
+        return real(shard, **how)
+
+    monkeypatch.setattr(chain, "flush", flush_beside)
+    live.save_again(run)
+    flush(shard)
+    assert_exact(live)
+    assert due_in_s(taken()[-1]) > 0, "the next message"
+
+
+@host_independent
 def test_after_a_failure_no_flush_is_counted_on(
     live: Host, run: Any, quiet: None, taken: Taken, shard: int, configure: Configure
 ) -> None:
@@ -258,8 +285,6 @@ def test_a_chain_does_not_end_before_a_gated_sender_may_send_again(
 def test_a_message_too_many_finds_the_shard_busy_or_empty_and_sends_nothing(
     live: Host, connected: Gate, run: Any, taken: Taken, shard: int
 ) -> None:
-    from tests.threads import ShardLock
-
     live.save_again(run)
     taken()
     with ShardLock(shard):
