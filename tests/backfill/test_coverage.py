@@ -6,7 +6,7 @@ import pytest
 
 from backfill import control, leases, worker
 from backfill.coverage import is_filled
-from tests.backfill.given import History, carried_out, planned, started
+from tests.backfill.given import SMALL, History, carried_out, planned, started
 from tests.hosts.adapter import Host
 from tests.sessions import execute
 from workflows_tasks import history as package
@@ -18,7 +18,7 @@ from workflows_tasks.models import WorkspaceRecentWorkflow
 def test_a_workspace_is_filled_when_all_its_chunks_are(history: History) -> None:
     everything = [history.heavy, *history.light]
     assert not is_filled(history.heavy)
-    backfill = planned(concurrency=1)
+    backfill = planned(concurrency=1, chunk_size=3 * SMALL)
     assert not is_filled(history.heavy)
     seen = set()
     while (lease := leases.claim(backfill.pk)) and lease.chunk.kind == "fill":

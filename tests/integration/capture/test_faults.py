@@ -14,7 +14,7 @@ from django.db import DatabaseError
 
 from tests.integration.capture.sample import Sample, later, logged, own_tables, sql_value, table
 from tests.sessions import execute, psql, query, role
-from workflows_tasks import reads
+from workflows_tasks import conf, reads
 from workflows_tasks.capture import installation, triggers
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
@@ -260,8 +260,10 @@ def test_the_function_of_fresh_pages_is_missing_or_outdated(sample: Sample, conf
     assert not installation.install()
     assert not installation.problems_of_pages()
     assert installation.installation().rescan_after is None
+    before = conf.settings().shards
     configure(SHARDS=7)
     assert [problem.table for problem in installation.problems_of_pages()] == [name]
+    configure(SHARDS=before)
 
 
 def test_turned_off_and_on(sample: Sample) -> None:
