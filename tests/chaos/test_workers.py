@@ -241,6 +241,11 @@ class TestPickle:
     """A host that accepts nothing but pickle, and replaces its processes after every task."""
 
     @pytest.fixture
+    def celery_broker(self, own_broker: CeleryTestBroker) -> CeleryTestBroker:
+        """A shared one would hand it the control messages of other tests' workers, which are JSON."""
+        return own_broker
+
+    @pytest.fixture
     def node_env(self, node_env: dict[str, str]) -> dict[str, str]:
         pickling = Celery("a host that pickles")  # current from here on, in this test
         pickling.conf.update(task_serializer="pickle", accept_content=["pickle"])
