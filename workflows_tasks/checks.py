@@ -1,4 +1,4 @@
-"""System checks. Each message says what would happen, each hint what to do; docs/install.md lists them all.
+"""System checks. Each message says what would happen, each hint what to do. All are in docs/reference/checks.md.
 
 Those that ask the server run where Django's own database checks do: ``check --database default``, ``migrate``.
 """

@@ -126,7 +126,7 @@ class Installation(models.Model):
     watched = models.JSONField(default=dict, help_text="Tables as they were when triggers were installed.")
     problems = models.JSONField(default=list, help_text="What the last tick found wrong with capture.")
     rescan_after = models.BigIntegerField(
-        null=True, help_text="A transaction id. Once all before it have ended, every workspace is looked at again."
+        null=True, help_text="A transaction id. When no older writer is left, every workspace is looked at again."
     )
     rescan_reason = models.TextField(default="")
     ticked_at = models.DateTimeField(null=True, help_text="Heartbeat: the last tick.")

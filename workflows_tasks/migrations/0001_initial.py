@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
                     "rescan_after",
                     models.BigIntegerField(
                         help_text=(
-                            "A transaction id. Once all before it have ended, every workspace is looked at again."
+                            "A transaction id. When no older writer is left, every workspace is looked at again."
                         ),
                         null=True,
                     ),

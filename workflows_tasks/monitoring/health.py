@@ -106,7 +106,7 @@ def findings(now: Status) -> Iterator[Finding]:
     if now.rescan:
         yield Finding(
             "rescan", OK,
-            f"every workspace will be looked at again, once older transactions have ended: {printable(now.rescan)}",
+            f"every workspace will be looked at again, once older writers have ended: {printable(now.rescan)}",
         )  # fmt: skip
 
 
