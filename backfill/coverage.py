@@ -20,7 +20,7 @@ def is_filled(workspace: Any) -> bool:
         workspace: a workspace, or its key.
 
     Raises:
-        InvalidArgument: an unsaved workspace, or no workspace's key.
+        InvalidArgument: the workspace is not saved, or the value is not a workspace's key.
     """
     key = history.value(history.workspace_text(workspace)) + f"::{history.fragments().workspace_type}"
     # Of the collation that the column has, by whose order the chunks were cut: a parameter has the database's.

@@ -81,8 +81,8 @@ def fill(
 
     Args:
         limits: settings of the transaction, as ``limits()`` returns them.
-        before_commit: called with the number of rows written, inside the transaction. What it writes is committed with
-            them, and nothing is if it raises.
+        before_commit: called with the number of rows written, inside the transaction. Its own writes commit together
+            with the rows. If it raises, nothing commits.
     """
     with read_committed(limits or {}):
         written = writer.fill(among)
@@ -114,7 +114,7 @@ def workspace_text(workspace: Any) -> str:
         workspace: a workspace, or its key.
 
     Raises:
-        InvalidArgument: an unsaved workspace, or no workspace's key.
+        InvalidArgument: the workspace is not saved, or the value is not a workspace's key.
     """
     field = host().workspace
     key = keys_of_host.given(field, workspace, "workspace")
@@ -131,7 +131,7 @@ def parse_range(text: str | None) -> Range:
     """The range that ``A-B`` names, or ``A..B`` where keys have dashes; either end may be left out.
 
     Raises:
-        InvalidArgument: an end is no key of a workspace, there is no range, or a dash may be of a key.
+        InvalidArgument: the text is not a range of workspaces' keys, or it could be several, as keys may have dashes.
     """
     if text is None:
         return EVERYWHERE

@@ -179,7 +179,7 @@ def storage_field(field: Any) -> Field[Any, Any]:
 
 @cache
 def host() -> Host:
-    """The host in force.
+    """The host's models, as the settings in force name them.
 
     Raises:
         ConfigurationError: the settings, or what they name in the host's models, cannot be used.

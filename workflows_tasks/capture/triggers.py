@@ -226,10 +226,9 @@ END
 
 
 def _is_ready(names: Names) -> str:
-    """SQL: the log is there, may be written, has the columns that we write, and no later one that must be given.
+    """SQL: the log has the columns that we write, they may be written, and nobody added a column that is NOT NULL.
 
-    Asked with every change, so it must be cheap: privileges come from a cache, and the scan of later columns finds
-    none.
+    Every change asks this, so it must be cheap. Privileges come from a cache, and the scan of added columns finds none.
     """
     log = f"to_regclass('{_literal(names.log)}')"
     writable = " AND ".join(f"has_column_privilege({log}, '{name}', 'INSERT')" for name in WRITTEN)
@@ -304,8 +303,8 @@ def _run_code(part: RunPart, names: Names, shards: int) -> str:
         IF now_is[2] IS NOT NULL THEN {known("now_is")} END IF;
         IF was[2] IS NOT NULL AND was[1:2] IS DISTINCT FROM now_is[1:2] THEN {known("was")} END IF;"""
     else:
-        # The child's row is inserted after this one, and says so. But this one alone may be deleted, and made again
-        # before the end of the transaction, when foreign keys are checked.
+        # An INSERT is not logged here: the child's row follows, and its trigger logs the run. A DELETE must be logged
+        # here: this row alone may go, and come back before foreign keys are checked at the end of the transaction.
         normal = f"""
         IF now_is IS NOT NULL THEN {unknown("now_is[1]")} END IF;
         IF was[1] IS DISTINCT FROM now_is[1] THEN {unknown("was[1]")} END IF;"""

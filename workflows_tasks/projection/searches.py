@@ -1,8 +1,8 @@
-"""The newest run that is left for a key, when the run that its row names is not there any more.
+"""Search the newest run that is left for a key, after the run that its row names no longer counts.
 
-There are two ways. A *pass* reads all runs of a workspace once and serves any number of keys. A *walk* goes down the
-runs of one key's workspace or user from the newest, where the run wanted nearly always is. A walk costs 3 to 13 ms a
-key, at worst 75; a pass about 1.5 µs a run. So the more keys a workspace has, the more runs a pass may read.
+There are two ways. A *pass* reads all runs of a workspace once, and serves any number of keys. A *walk* serves one key.
+It goes down the runs of the key's workspace or user from the newest, and nearly always ends soon. A walk costs 3 to 13
+ms, at worst 75; a pass costs about 1.5 µs a run. So the more keys a workspace has, the more runs a pass may read.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from workflows_tasks.projection.sql import Sql, compose, fragments, join, keyed,
 from workflows_tasks.projection.sql import keys as array
 
 PASS_RUNS: Final = 5_000
-"""A workspace of at most so many runs is always passed over."""
+"""A workspace of at most so many runs is always read by a pass."""
 
 RUNS_A_KEY: Final = 3_000
 """Runs that a pass reads in the time of one walk."""
 
 PASS_STATEMENT_RUNS: Final = 200_000
-"""About how many runs one statement passes over, unless one workspace has more."""
+"""About how many runs the passes of one statement read, unless one workspace has more."""
 
 PAGES: Final = (1_000, 30_000)
-"""How far down a walk looks before it searches by workflow."""
+"""How many runs a walk looks at, first and second, before it searches by workflow."""
 
 WALKS: Final = 20
 """Walks in one statement."""
@@ -51,13 +51,13 @@ NONE_LEFT: Final = Newest(None, None)
 
 
 def newest(keys: Sequence[Key], *, until_s: float) -> dict[Key, Newest]:
-    """Search the newest run of each key, in the order given, until the time is over; but of one statement at least.
+    """Search the newest run of each key until the time is over, by at least one statement. Passes come before walks.
 
     Args:
         until_s: ``time.monotonic()`` after which no further statement begins.
 
     Returns:
-        the keys that were searched.
+        the newest run of each key that was searched.
     """
     sizes = _sizes(keys)
     done: dict[Key, Newest] = {}
@@ -91,7 +91,7 @@ def _parts(keys: Sequence[Key], sizes: dict[str, int | None]) -> Iterator[tuple[
 
 
 def _sizes(keys: Sequence[Key]) -> dict[str, int | None]:
-    """Runs of each workspace; None where it has more than a pass should read for so many keys."""
+    """Runs of each workspace; None where it has too many for a pass, so that its keys are walked."""
     wanted = Counter(key.workspace for key in keys)
     limits = [max(PASS_RUNS, RUNS_A_KEY * count) for count in wanted.values()]
     statement = compose(
@@ -129,7 +129,7 @@ def _pass_over(keys: Sequence[Key]) -> dict[Key, Newest]:
 
 
 def _walk(keys: Sequence[Key]) -> dict[Key, Newest]:
-    """Walk down the newest runs of each key's workspace or user; what is not met there is searched by workflow."""
+    """Walk down the newest runs of each key's workspace or user. What is not met there is searched by workflow."""
     done: dict[Key, Newest] = {}
     missing = list(keys)
     for page in (*PAGES, None):
@@ -142,8 +142,8 @@ def _walk(keys: Sequence[Key]) -> dict[Key, Newest]:
 
 
 def _walk_of(position: int, key: Key, page: int | None) -> Sql:
-    """A branch for one key, with its values as constants: only then does the planner know how many runs this
-    workspace has, and walk down the index instead of sorting them all."""
+    """The walk of one key, as a branch of a UNION. Its values are constants, so that the planner knows how many runs
+    this workspace has, and walks down the index instead of sorting them all."""
     parts = fragments()
     of_workflow = "live.workflow = " + value(key.workflow) + f"::{parts.workflow_type}"
     where = ["live.workspace = " + value(key.workspace) + f"::{parts.workspace_type}"]

@@ -1,4 +1,4 @@
-"""What every statement is made of.
+"""SQL with its parameters, and the pieces that every statement is made of.
 
 One subquery knows the host: ``live``, the runs that count, with their workspace, user and workflow. Django's ORM
 compiles it from the settings. Everything around it is fixed SQL, which PostgreSQL flattens into it, so a condition on
@@ -51,7 +51,7 @@ def join(separator: str, parts: Iterable[Sql | str]) -> Sql:
 def compose(template: str, **parts: Sql | str | int) -> Sql:
     """``template`` with each ``{name}`` replaced by a piece; parameters follow in the order of the text.
 
-    What every statement may need is there without being given: see ``Fragments``.
+    A name that is not among ``parts`` is a field of ``Fragments``.
     """
     pieces: list[Sql | str] = []
     for literal, name, _, _ in Formatter().parse(template):
@@ -63,7 +63,7 @@ def compose(template: str, **parts: Sql | str | int) -> Sql:
 
 
 def literal(statement: Sql) -> str:
-    """The statement with its parameters written into it, as what a function is made of must be."""
+    """The statement with its parameters written into it, since the body of a function cannot have any."""
     operations: Any = connections[host().database].ops
     return str(operations.compose_sql(statement.text, statement.params))
 
@@ -74,7 +74,7 @@ def value(given: Any, kind: str = "text") -> Sql:
 
 
 def keys(given: Iterable[str | None], kind: str = "text") -> Sql:
-    """Keys given as text, as an array of their type. Composed here: a driver takes ten times as long for thousands."""
+    """An array of keys, from their texts. It is composed here: a driver takes ten times as long for thousands."""
     elements = (
         "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in given
     )
@@ -154,7 +154,7 @@ def _live(found: Host, extra: Q) -> Sql:
     placed |= {f"{found.used_at.name}__isnull": False}
     user = F(found.user.attname)
     runs = (
-        # Not by the base manager: a host may filter or annotate there, which no trigger could see.
+        # Not by a manager of the host's: it may filter or annotate, and no trigger would know.
         QuerySet(found.run)
         .filter(found.run_filter, extra, **placed)
         .order_by()
@@ -172,7 +172,7 @@ def _live(found: Host, extra: Q) -> Sql:
 
 
 def matching(lookup: str, keys: Sql) -> Sql:
-    """``matched(run, workspace)``: every run that a lookup leads to one of these keys from, whether it counts or not.
+    """``matched(run, workspace)``: every run from which a lookup leads to one of these keys, also if it does not count.
 
     Args:
         keys: the keys' texts, as an array.
@@ -220,7 +220,8 @@ def keyed(live: Sql, where: Sql | str) -> Sql:
 def newest_per_key(live: Sql, where: Sql | str) -> Sql:
     """``newest(workspace, uid, workflow, used_at, run)``: the newest of the runs for each key.
 
-    Where both grains are stored, the users' are found first and the workspace's among those, which are far fewer.
+    If both grains are stored, each user's newest run is searched first. The workspace's newest is one of these, and
+    they are far fewer than all runs.
     """
     if len(fragments().grains) < len(conf.GRAINS):
         return compose(
@@ -257,11 +258,11 @@ OF_ROW: Final = """live.run = stored.last_run_id AND live.workspace = stored.wor
 
 
 def not_true(among: Sql | str = "true") -> Sql:
-    """Condition on ``stored``: its run is gone, hidden, of another key, or older than the row says; or its grain is not
-    stored any more.
+    """Condition on ``stored``: the row is not true. Its run is gone, does not count, has another key, or is older than
+    the row says; or the row's grain is not stored any more.
 
     Args:
-        among: a condition on ``live`` that every row's run meets anyway, so that the planner reads only those.
+        among: a condition on ``live`` that every row's run meets anyway. The planner then reads only such runs.
     """
     return compose(
         "NOT ({of_grain} AND EXISTS (SELECT FROM {live} WHERE {among} AND {of_row} "
@@ -282,8 +283,8 @@ def of_grain(uid: str) -> str:
 class Range:
     """A range of workspaces by key, as text: from ``first``, or just past ``after``, to ``last``. None is unbounded.
 
-    Inside the workspaces at its ends it may begin and end at a run: in ``first`` past ``after_run``, in ``last`` with
-    ``last_run``. So any two positions in the order of (workspace, run) have a range between them.
+    It may begin inside its first workspace, just past ``after_run``, and end inside its last one, with ``last_run``. So
+    there is a range between any two positions in the order of (workspace, run).
     """
 
     first: str | None = None
