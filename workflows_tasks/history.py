@@ -1,7 +1,7 @@
-"""The one door for whoever fills history: the app ``backfill``, and a host's own scripts.
+"""The facade for whoever fills history: the app ``backfill``, and a host's own scripts.
 
-A fill advances rows from the runs that were there before the triggers. It takes no lock. So it looks over its range
-in a later transaction (``recheck_filled``): a run may have gone between its snapshot and its commit.
+A fill advances rows from the runs that were there before the triggers. It takes no lock, so a run may be deleted
+between its snapshot and its commit. A later transaction must therefore look over the range (``recheck_filled``).
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def database() -> str:
 
 
 def capture_problems() -> list[str]:
-    """Why not every write is captured now, each with the command that mends it; empty if all are.
+    """Reasons why some writes are not captured now, each with the command that mends it; empty if all are captured.
 
-    History that is filled meanwhile would be wrong where somebody wrote, and nobody would know.
+    Fill nothing meanwhile: rows that somebody's writes concern would be wrong, and nobody would know.
     """
     return [str(problem) for problem in installation.problems()]
 
@@ -94,7 +94,7 @@ def fill(
 def recheck_filled(among: Range) -> int:
     """Log the runs of those rows of a range that are not true any more, in the caller's transaction; returns how many.
 
-    All rows of the range, not only those that a fill wrote: a fill that was killed after its commit left others.
+    All rows of the range are looked over, because a fill that was killed after its commit left rows, too.
     """
     # The range is named for the runs too, so that the planner may read them in one go.
     where = not_true(among.where("live.workspace", "live.run"))

@@ -80,7 +80,7 @@ class Host:
 
     @cached_property
     def run_key(self) -> Field[Any, Any]:
-        """The field that holds the run's primary key: through parent links, where the run has them."""
+        """The field that holds the run's primary key. A child model's key is a link to its parent's."""
         return storage_field(self.run._meta.pk)
 
     @cached_property
@@ -95,7 +95,7 @@ class FilterReads:
 
     fields: frozenset[tuple[str, Any]]
     unseen: tuple[str, ...]
-    """Parts that nobody can follow to a column: a change there is found by the audit only."""
+    """Parts that cannot be followed to a column. Only the audit finds a change there."""
     clock: bool
     """It reads the time of day: runs come and go without any write."""
 
@@ -118,7 +118,7 @@ class FilterReads:
 
 
 def described(node: Any) -> str:
-    """A filter as text that is the same in every process: ``repr`` has sets in any order."""
+    """A filter as text that is the same in every process. The ``repr`` of a set is not: its order differs."""
     if isinstance(node, Q):
         return f"{'not ' if node.negated else ''}{node.connector}({', '.join(map(described, node.children))})"
     if isinstance(node, set | frozenset):
@@ -149,7 +149,7 @@ def _parts(node: Any) -> Iterator[Any]:
 
 
 def _followed(model: type[Model], lookup: str) -> Iterator[tuple[str, Any]]:
-    """The columns on the way of a lookup; none where it leaves the way of foreign keys."""
+    """The columns that a lookup reads on its way; none if it passes through something that has no column."""
     prefix: list[str] = []
     columns: list[tuple[str, Any]] = []
     for name in lookup.split(LOOKUP_SEP):

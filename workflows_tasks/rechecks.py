@@ -1,4 +1,4 @@
-"""For writes that no trigger saw: have their runs looked at again."""
+"""Have runs looked at again after writes that no trigger saw."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _key(run: Any) -> Any:
 
 
 def _log(given: list[Any]) -> int:
-    """Both where the runs are now, and where rows still name them."""
+    """Log these runs in the workspaces that they are in, and in those whose rows still name them."""
     parts = fragments()
     named = Sql(f"%s::{parts.run_type}[]", (given,))
     return changes.log_selected(

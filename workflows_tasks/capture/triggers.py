@@ -32,7 +32,7 @@ TRUNCATE_TRIGGER: Final = "recent_workflows_truncate"
 LOG_COLUMNS: Final = {
     "id": "uuid PRIMARY KEY DEFAULT gen_random_uuid()",  # no sequence: a restore or a promoted replica cannot collide
     "shard": "integer NOT NULL",
-    "shards": "integer NOT NULL",  # how many there were for whoever wrote it
+    "shards": "integer NOT NULL",  # the number of shards that the writer knew
     "workspace": "text",  # null: unknown, or not only one
     "run": "text",  # null: a scope
     "lookup": "text",  # of a scope: the foreign keys that lead from its runs to its key; '' is every run
@@ -163,7 +163,7 @@ class Names:
 
     @classmethod
     def of_schema(cls, schema: str) -> Names:
-        """Args: schema: its quoted name."""
+        """The names in a schema, which is quoted already."""
         return cls(schema, f'{schema}."{CHANGES}"', f'{schema}."{WorkspaceRecentWorkflow._meta.db_table}"')
 
     def function(self, table: Table) -> str:
@@ -186,9 +186,9 @@ def create_log(names: Names) -> list[str]:
     """Statements that make the change log where it is missing."""
     columns = ", ".join(f'"{name}" {kind}' for name, kind in LOG_COLUMNS.items())
     return [
-        # A queue is all dead rows: vacuumed by their number, at full speed.
+        # The log is a queue, so most of its rows are dead: vacuum them by their number, at full speed.
         f"CREATE TABLE IF NOT EXISTS {names.log} ({columns}) WITH ({_VACUUM})",
-        # Of a workspace, oldest first: what a flush takes, and what waits for a page.
+        # A flush takes a workspace's oldest changes by it, and a fresh page reads the workspace's changes.
         f'CREATE INDEX IF NOT EXISTS "{CHANGES}_take" ON {names.log} (shard, workspace, at)',
         f'CREATE INDEX IF NOT EXISTS "{CHANGES}_scopes" ON {names.log} (shard, at) WHERE run IS NULL',
         f'CREATE INDEX IF NOT EXISTS "{CHANGES}_quarantine" ON {names.log} (shard, at) WHERE error IS NOT NULL',
@@ -206,7 +206,7 @@ def create_function(name: str, body: str) -> str:
 
 
 def _has_dated_key(found: Host) -> bool:
-    """Whether a key's text depends on the session's style of dates. Setting that costs each write, so only then."""
+    """Whether a key's text depends on the session's style of dates. Only then it is set, as that slows writes."""
     fields = (found.run_key, found.workspace, *(hop.target_field for hop in found.path))
     return any(column_type(each).startswith(("date", "time", "interval")) for each in fields)
 
@@ -320,7 +320,7 @@ def _run_code(part: RunPart, names: Names, shards: int) -> str:
 
 
 def _scope_code(part: ScopePart, names: Names, shards: int) -> str:
-    """A change of what runs lead through names them by a lookup: the trigger does not know which they are."""
+    """Code that logs a scope: the runs that lead to this row, by lookup and key. The trigger cannot know them."""
     if part.key is None:
         columns, writes = list(part.columns), {"now_is": _every_run(names, shards), "was": ""}
         fallback = _every_run(names, shards)
@@ -358,9 +358,9 @@ def _scope_code(part: ScopePart, names: Names, shards: int) -> str:
 def truncate_body(table: Table, names: Names, shards: int) -> str:
     """Body of the function that a TRUNCATE calls.
 
-    Where our own table is empty there is no row that could be wrong, and a host's tests truncate all tables again and
-    again. With the runs gone too, what waits in the log concerns nothing any more. Both hold only for a snapshot that
-    is newer than the table's lock, so not in a transaction with one snapshot for all.
+    If our own table is empty, no row can be wrong, and nothing is logged: a host's tests truncate all tables all the
+    time. If the runs are gone too, the changes in the log concern nothing any more, and are deleted. Both need a
+    snapshot that is newer than the table's lock, and only READ COMMITTED takes one.
     """
     forget = f"""
         IF has_table_privilege(to_regclass('{_literal(names.log)}'), 'DELETE') THEN DELETE FROM {names.log}; END IF;"""
@@ -390,9 +390,9 @@ END
 
 
 def create_triggers(relation: str, functions: Iterable[str]) -> list[str]:
-    """Statements that bind a table to its two functions. All that may ever change is in the functions.
+    """Statements that bind a table to its two functions. A trigger never changes; its function may.
 
-    ``OR REPLACE``: another process may have made them since somebody looked.
+    They say ``OR REPLACE`` because another process may have made the triggers meanwhile.
     """
     row, truncate = functions
     return [
