@@ -136,14 +136,14 @@ def parse_range(text: str | None) -> Range:
     if text is None:
         return EVERYWHERE
     sign = ".." if ".." in text else "-"
-    ways = [way for at in range(len(text)) if text.startswith(sign, at) for way in _ends(text, at, sign)]
-    if len(ways) > 1:
+    readings = [each for at in range(len(text)) if text.startswith(sign, at) for each in _ends(text, at, sign)]
+    if len(readings) > 1:
         raise InvalidArgument(f"{text!r} could be several ranges, for keys may have dashes; write A..B.")
-    if not ways:
+    if not readings:
         raise InvalidArgument(
             f"{text!r} is no range of workspaces; write A-B, with the keys of the first and the last."
         )
-    return ways[0]
+    return readings[0]
 
 
 def _ends(text: str, at: int, sign: str) -> list[Range]:

@@ -107,9 +107,9 @@ class FilterReads:
         clock = False
         for part in _parts(q):
             if isinstance(part, str):
-                found = list(_followed(run, part))
-                fields.update(found)
-                unseen += [] if found else [part]
+                fields_read = list(_followed(run, part))
+                fields.update(fields_read)
+                unseen += [] if fields_read else [part]
             elif isinstance(part, Now):
                 clock = True
             else:

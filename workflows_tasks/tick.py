@@ -59,11 +59,12 @@ def _send_missing() -> list[int]:
     waiting = changes.waiting()
     if not waiting:
         return []
-    late = Now() - timedelta(seconds=LATE_WINDOWS * conf.settings().flush_window_s)
+    lost_before = Now() - timedelta(seconds=LATE_WINDOWS * conf.settings().flush_window_s)
     shards = Shard.objects.using(host().database).filter(number__in=waiting)
-    at_work = Q(flushed_at__gt=late)  # a long flush, in slices
-    coming = set(shards.exclude(due_at=None).filter(Q(due_at__gt=late) | at_work).values_list("number", flat=True))
-    overdue = shards.filter(due_at__lte=late, failing_since=None).exclude(at_work)
+    at_work = Q(flushed_at__gt=lost_before)  # a long flush, in slices
+    has_flush_to_come = shards.exclude(due_at=None).filter(Q(due_at__gt=lost_before) | at_work)
+    coming = set(has_flush_to_come.values_list("number", flat=True))
+    overdue = shards.filter(due_at__lte=lost_before, failing_since=None).exclude(at_work)
     lost = list(overdue.values_list("number", flat=True))
     if lost:
         telemetry.messages_lost(lost)

@@ -82,22 +82,22 @@ class _Seen:
 
 def names() -> Names | None:
     """Where our own tables are; None before they are migrated."""
-    found = _rows(
+    schemas = _rows(
         "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE pg_class.oid = "
         "to_regclass(%s)",
         [_quoted(WorkspaceRecentWorkflow._meta.db_table)],
     )
-    return Names.of_schema(found[0][0]) if found else None
+    return Names.of_schema(schemas[0][0]) if schemas else None
 
 
 def statements() -> list[str]:
     """All SQL that ``install`` would execute on an empty database, for whoever wants to read or run it by hand."""
     where = _names_or_raise()
-    found = triggers.create_log(where)
+    script = triggers.create_log(where)
     for table in triggers.tables(host()):
-        found += [triggers.create_function(name, body) for name, body in triggers.functions(table, where).items()]
-        found += triggers.create_triggers(_quoted(table.name), triggers.functions(table, where))
-    return [*found, _of_pages(where.schema)[-1]]
+        script += [triggers.create_function(name, body) for name, body in triggers.functions(table, where).items()]
+        script += triggers.create_triggers(_quoted(table.name), triggers.functions(table, where))
+    return [*script, _of_pages(where.schema)[-1]]
 
 
 def install(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
@@ -156,12 +156,12 @@ def problems() -> list[Problem]:
     where = names()
     if where is None:
         return [Problem(CHANGES, "the tables of this package are missing; run: manage.py migrate")]
-    found = list(_problems_of_log(where))
+    wrong = list(_problems_of_log(where))
     with suppress(Installation.DoesNotExist):
         watched = installation().watched
         for table in triggers.tables(host()):
-            found += [Problem(table.name, what) for what in _wrong_with(table, where, watched.get(table.name, {}))]
-    return found
+            wrong += [Problem(table.name, what) for what in _wrong_with(table, where, watched.get(table.name, {}))]
+    return wrong
 
 
 def problems_of_pages() -> list[Problem]:
@@ -255,10 +255,10 @@ def installation() -> Installation:
 
 def fingerprint() -> str:
     """A digest of which runs count, and for whom. A deploy that changes this makes rows wrong without a write."""
-    found, settings = host(), conf.settings()
+    the_host, settings = host(), conf.settings()
     parts = [
-        found.run._meta.label, str(found.workspace), str(found.user), *map(str, found.path), str(found.used_at),
-        described(found.run_filter), ",".join(sorted(settings.grains)),
+        the_host.run._meta.label, str(the_host.workspace), str(the_host.user), *map(str, the_host.path),
+        str(the_host.used_at), described(the_host.run_filter), ",".join(sorted(settings.grains)),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -338,13 +338,13 @@ def _install_functions(where: Names, tell: Callable[[str], None]) -> bool:
 def _left_over(where: Names) -> list[str]:
     """Functions that still capture a table which the settings no longer lead to."""
     wanted = [name for table in triggers.tables(host()) for name in _functions(table, where)]
-    found = _rows(
+    capturing = _rows(
         "SELECT quote_ident(nspname) || '.\"' || proname || '\"'"
         " FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE proname LIKE 'recent\\_workflows\\_%%'"
         " AND prorettype = 'trigger'::regtype AND quote_ident(nspname) = %s AND prosrc <> %s",
         [where.schema, triggers.OFF],
     )
-    return sorted({name for (name,) in found}.difference(wanted))
+    return sorted({name for (name,) in capturing}.difference(wanted))
 
 
 def _set_shards() -> None:
@@ -437,14 +437,16 @@ def _once(*statements: str) -> bool:
 
 def _blockers(oid: int) -> str:
     """Who holds locks on a table, for people."""
-    found = _rows(
+    holders = _rows(
         "SELECT DISTINCT a.pid, coalesce(a.usename::text, 'a prepared transaction'), coalesce(a.application_name, ''),"
         " coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)::text, '?')"
         " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.relation = %s AND l.granted"
         " AND l.mode LIKE '%%Exclusive%%' AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY 1 LIMIT 5",
         [oid],
     )
-    sessions = [f"session {pid} of {who}{f' ({app})' if app else ''}, open for {age} s" for pid, who, app, age in found]
+    sessions = [
+        f"session {pid} of {who}{f' ({app})' if app else ''}, open for {age} s" for pid, who, app, age in holders
+    ]
     return "; ".join(sessions) or "sessions that have ended meanwhile"
 
 
@@ -463,7 +465,7 @@ def _only_row() -> Any:
 
 
 def _seen(table: str) -> _Seen | None:
-    found = _rows(
+    tables = _rows(
         """
         SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname),
                (SELECT json_object_agg(attname, format_type(atttypid, atttypmod) || ' ' || attnum) FROM pg_attribute
@@ -479,16 +481,16 @@ def _seen(table: str) -> _Seen | None:
         """,
         [triggers.TRUNCATE_TRIGGER, [triggers.ROW_TRIGGER, triggers.TRUNCATE_TRIGGER], _quoted(table)],
     )
-    if not found:
+    if not tables:
         return None
-    oid, name, *rest = found[0]
+    oid, name, *rest = tables[0]
     columns, *others = (json.loads(each) if isinstance(each, str) else each for each in rest)
     return _Seen(oid, name, columns or {}, *others)
 
 
 def _body(function: str) -> str | None:
-    found = _rows("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(%s)", [function])
-    return str(found[0][0]) if found else None
+    bodies = _rows("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(%s)", [function])
+    return str(bodies[0][0]) if bodies else None
 
 
 @contextmanager
@@ -500,10 +502,10 @@ def _exclusively() -> Iterator[None]:
 
 
 def _names_or_raise() -> Names:
-    found = names()
-    if found is None:
+    where = names()
+    if where is None:
         raise NotInstalled("The tables of this package are missing. Run: manage.py migrate.")
-    return found
+    return where
 
 
 def _execute(statement: str) -> None:

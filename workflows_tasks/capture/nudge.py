@@ -88,23 +88,23 @@ def reset() -> None:
 os.register_at_fork(after_in_child=reset)
 
 
-def connect(found: Host) -> None:
+def connect(the_host: Host) -> None:
     """Nudge after every Django save of a run, also by a proxy, a child or a multi-table parent of its model."""
     for model in apps.get_models():
-        if issubclass(model, found.run) or model in found.run._meta.parents:
+        if issubclass(model, the_host.run) or model in the_host.run._meta.parents:
             post_save.connect(_saved, sender=model, dispatch_uid="workflows_tasks.nudge")
 
 
 def _saved(*, instance: Model, using: str, update_fields: frozenset[str] | None, **_: Any) -> None:
-    found = host()
-    if using != found.database or (update_fields is not None and update_fields.isdisjoint(_relevant(found))):
+    the_host = host()
+    if using != the_host.database or (update_fields is not None and update_fields.isdisjoint(_relevant(the_host))):
         return
     # Not by getattr, which would load a deferred field.
-    workspace = instance.__dict__.get(found.workspace.attname)
+    workspace = instance.__dict__.get(the_host.workspace.attname)
     if workspace is None:
         return
     try:
-        text = keys.as_text(found.workspace, workspace)
+        text = keys.as_text(the_host.workspace, workspace)
     except Exception:  # whatever a host's own field raises; only the database must judge what is saved
         return
     if text is not None:
@@ -114,10 +114,10 @@ def _saved(*, instance: Model, using: str, update_fields: frozenset[str] | None,
 
 
 @cache
-def _relevant(found: Host) -> frozenset[str]:
+def _relevant(the_host: Host) -> frozenset[str]:
     """Names under which ``save(update_fields=...)`` may change what a row of ours says."""
-    reads = [field for prefix, field in found.filter_reads.fields if not prefix]
-    fields = [found.workspace, found.user, found.path[0], found.used_at, *reads]
+    reads = [field for prefix, field in the_host.filter_reads.fields if not prefix]
+    fields = [the_host.workspace, the_host.user, the_host.path[0], the_host.used_at, *reads]
     return frozenset(name for field in fields for name in (field.name, getattr(field, "attname", field.name)))
 
 

@@ -103,30 +103,31 @@ class Table:
         return list(dict.fromkeys(read))
 
 
-def tables(found: Host) -> list[Table]:
+def tables(the_host: Host) -> list[Table]:
     """Every table whose writes can change a row of ours."""
     by_name: dict[str, Table] = {}
-    reads = [(prefix, each) for prefix, each in found.filter_reads.fields]
+    reads = [(prefix, each) for prefix, each in the_host.filter_reads.fields]
     of_run = [
-        found.workspace,
-        found.user,
-        found.path[0],
-        found.used_at,
+        the_host.workspace,
+        the_host.user,
+        the_host.path[0],
+        the_host.used_at,
         *(each for prefix, each in reads if not prefix),
     ]
-    for model in _own_tables(found.run, of_run):
+    for model in _own_tables(the_host.run, of_run):
         columns = sorted({each.column for each in of_run if _table(each.model) == _table(model)})
-        workspace = found.workspace.column if _table(found.workspace.model) == _table(model) else None
+        workspace = the_host.workspace.column if _table(the_host.workspace.model) == _table(model) else None
         key = model._meta.pk.column
         by_name[_table(model)] = Table(_table(model), run=RunPart(str(key), workspace, tuple(columns)))
-    ways = [(LOOKUP_SEP.join(hop.name for hop in found.path[:n]), found.path[n]) for n in range(1, len(found.path))]
+    path = the_host.path
+    ways = [(LOOKUP_SEP.join(hop.name for hop in path[:n]), path[n]) for n in range(1, len(path))]
     by_part: dict[tuple[str, str], set[str]] = {}
     for lookup, each in [*ways, *((prefix, each) for prefix, each in reads if prefix)]:
         by_part.setdefault((_table(each.model), lookup), set()).add(str(each.column))
     for (name, lookup), columns_read in sorted(by_part.items()):
-        target: Any = found.lookup_field(lookup).target_field  # type: ignore[attr-defined]
+        target: Any = the_host.lookup_field(lookup).target_field  # type: ignore[attr-defined]
         key = _key_in(name, target)
-        part = ScopePart(lookup, key, lookup == found.workspace.name, tuple(sorted(columns_read)))
+        part = ScopePart(lookup, key, lookup == the_host.workspace.name, tuple(sorted(columns_read)))
         by_name.setdefault(name, Table(name)).scopes.append(part)
     return list(by_name.values())
 
@@ -205,9 +206,9 @@ def create_function(name: str, body: str) -> str:
     )
 
 
-def _has_dated_key(found: Host) -> bool:
+def _has_dated_key(the_host: Host) -> bool:
     """Whether a key's text depends on the session's style of dates. Only then it is set, as that slows writes."""
-    fields = (found.run_key, found.workspace, *(hop.target_field for hop in found.path))
+    fields = (the_host.run_key, the_host.workspace, *(hop.target_field for hop in the_host.path))
     return any(column_type(each).startswith(("date", "time", "interval")) for each in fields)
 
 

@@ -100,14 +100,14 @@ def snapshot(*, statement_s: float | None = None) -> Iterator[None]:
     """
     connection = connections[host().database]
     limit_s = conf.settings().compare_timeout_s if statement_s is None else statement_s
-    with transaction.atomic(using=connection.alias), cursor() as executing:
+    with transaction.atomic(using=connection.alias), cursor() as db:
         if not connection.savepoint_ids:
-            executing.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         names = ", ".join(quoted(table.name) for table in tables(host()))
         # Before any SELECT, even of a setting: that takes the snapshot. SET and LOCK do not.
-        executing.execute(f"SET LOCAL lock_timeout = '{LOCK_S * 1000:.0f}ms'")
-        executing.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-        executing.execute(*set_locally(limits(statement_s=limit_s, lock_s=LOCK_S, idle_s=limit_s + 30)))
+        db.execute(f"SET LOCAL lock_timeout = '{LOCK_S * 1000:.0f}ms'")
+        db.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+        db.execute(*set_locally(limits(statement_s=limit_s, lock_s=LOCK_S, idle_s=limit_s + 30)))
         yield
 
 

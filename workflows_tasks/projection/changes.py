@@ -115,9 +115,9 @@ def take_runs(shard: int) -> list[Change]:
     )  # fmt: skip
     # Statistics may be from before a flood, and the planner would read all of the flood to find the oldest changes.
     execute(Sql("SET LOCAL enable_bitmapscan = off"))
-    taken = [Change(*row) for row in rows(statement)]
+    pending = [Change(*row) for row in rows(statement)]
     execute(Sql("SET LOCAL enable_bitmapscan = on"))
-    return taken
+    return pending
 
 
 def take_scope(shard: int) -> Scope | None:
@@ -135,10 +135,10 @@ def take_scope(shard: int) -> Scope | None:
         """,
         shard=shard, takeable=TAKEABLE, most=MOST_SCOPES, workspace_lookup=value(host().workspace.name),
     )  # fmt: skip
-    found = next(iter(rows(statement)), None)
-    if found is None:
+    row = next(iter(rows(statement)), None)
+    if row is None:
         return None
-    ids, workspace, lookup, keys, low, high = found
+    ids, workspace, lookup, keys, low, high = row
     return Scope(tuple(ids), workspace, lookup, tuple(keys), low, high)
 
 
@@ -175,13 +175,13 @@ def retry_quarantined() -> int:
 
 def log_runs(runs: Iterable[tuple[str, str]]) -> int:
     """Log changes of runs, each ``(workspace, run)`` as text, as a trigger would; returns how many."""
-    given = list(runs)
-    if not given:
+    pairs = list(runs)
+    if not pairs:
         return 0
     return _insert(
         Sql(
             "SELECT DISTINCT workspace, run FROM unnest(%s::text[], %s::text[]) AS given(workspace, run)",
-            ([workspace for workspace, _ in given], [run for _, run in given]),
+            ([workspace for workspace, _ in pairs], [run for _, run in pairs]),
         )
     )
 
@@ -214,10 +214,10 @@ def _insert(named: Sql) -> int:
 
 def log_scopes(shard: int, scopes: Iterable[Scope]) -> int:
     """Log scopes of a shard, each of one key; returns how many. Their ids are ignored: the log makes new ones."""
-    given = [[each.workspace, each.lookup, each.keys[0], each.low, each.high] for each in scopes]
-    if not given:
+    records = [[each.workspace, each.lookup, each.keys[0], each.low, each.high] for each in scopes]
+    if not records:
         return 0
-    columns = [list(column) for column in zip(*given, strict=True)]
+    columns = [list(column) for column in zip(*records, strict=True)]
     arrays = join(", ", [keys(column) for column in columns])
     return execute(
         compose(

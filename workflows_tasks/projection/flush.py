@@ -83,7 +83,7 @@ class _Slice:
     started_s: float = field(default_factory=time.monotonic)
     done: int = 0
 
-    def finish(self, taken: Sequence[Change], ids: Sequence[str], counts: Mapping[str, int]) -> None:
+    def finish(self, pending: Sequence[Change], ids: Sequence[str], counts: Mapping[str, int]) -> None:
         """Forget changes, and count them in the shard's row."""
         changes.forget(ids)
         took_s = time.monotonic() - self.started_s
@@ -93,7 +93,7 @@ class _Slice:
             self.counters[name] = self.counters.get(name, 0) + count
         ages_s = [
             max(age_s + took_s, 0.0)
-            for each in taken for change, age_s in zip(each.ids, each.ages_s, strict=True) if change in forgotten
+            for each in pending for change, age_s in zip(each.ids, each.ages_s, strict=True) if change in forgotten
         ]  # fmt: skip
         telemetry.observe(self.counters, "commit_to_visible", *ages_s)
         telemetry.observe(self.counters, "slice_seconds", took_s)
@@ -173,10 +173,10 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     """One slice of changes of runs; True if it flushed any."""
     try:
         with _slice(shard) as current:
-            taken = changes.take_runs(shard)
-            if not taken:
+            pending = changes.take_runs(shard)
+            if not pending:
                 return False
-            written = _flush_changes(current, taken)
+            written = _flush_changes(current, pending)
     except DB_ERRORS as error:
         if not transactions.is_refusal(error):
             raise
@@ -186,14 +186,14 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     return current.done > 0
 
 
-def _flush_changes(current: _Slice, taken: Sequence[Change]) -> int:
+def _flush_changes(current: _Slice, pending: Sequence[Change]) -> int:
     """Advance or recompute the rows of these changes, and forget them; returns how many rows were written."""
-    runs = list(dict.fromkeys(change.run for change in taken))
+    runs = list(dict.fromkeys(change.run for change in pending))
     writes, unfinished = _decide(current.shard, runs)
     written = writer.write(writes)
     kept = _runs_of(runs, [*unfinished, *written.failed])
-    ids = [change_id for change in taken if change.run not in kept for change_id in change.ids]
-    current.finish(taken, ids, written.counts)
+    ids = [change_id for change in pending if change.run not in kept for change_id in change.ids]
+    current.finish(pending, ids, written.counts)
     return written.rows
 
 
@@ -207,8 +207,8 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Ke
         Write(kind, Key(workspace, uid, workflow), Newest(was_used_at, was_run), Newest(used_at, run))
         for kind, workspace, uid, workflow, was_used_at, was_run, used_at, run in rows(_concerned(shard, runs))
     ]
-    wanted = [write.key for write in planned if write.kind == RECOMPUTE][:MOST_RECOMPUTED]
-    newest = searches.newest(wanted, until_s=time.monotonic() + SEARCH_S) if wanted else {}
+    to_search = [write.key for write in planned if write.kind == RECOMPUTE][:MOST_RECOMPUTED]
+    newest = searches.newest(to_search, until_s=time.monotonic() + SEARCH_S) if to_search else {}
     writes, unfinished = [], []
     for write in planned:
         if write.kind == ADVANCE:
@@ -349,10 +349,10 @@ def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
     change that was in quarantine before goes back there in any case. Each workspace is tried by itself first, and the
     halves of a refused part are tried last. So a refused change of one workspace holds up no other workspace.
     """
-    taken = changes.take_runs(shard)
-    parts = deque(_by_workspace(taken))
+    pending = changes.take_runs(shard)
+    parts = deque(_by_workspace(pending))
     refused: list[tuple[Change, BaseException]] = []
-    passed = len(taken) == 1 and total.changes > 0  # then the database took others
+    has_passed = len(pending) == 1 and total.changes > 0  # then the database took others
     while parts and time.monotonic() < until_s:
         part = parts.popleft()
         try:
@@ -368,20 +368,20 @@ def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
             else:
                 refused.append((part[0], error))
         else:
-            passed = True
+            has_passed = True
             total.changes += current.done
-        if not passed and len(refused) >= HOPELESS:
+        if not has_passed and len(refused) >= HOPELESS:
             break
-        while passed and refused:
+        while has_passed and refused:
             _quarantine(shard, *refused.pop())
     if refused:
         raise refused[0][1]
     return True
 
 
-def _by_workspace(taken: Sequence[Change]) -> list[list[Change]]:
+def _by_workspace(pending: Sequence[Change]) -> list[list[Change]]:
     parts: dict[str | None, list[Change]] = {}
-    for change in taken:
+    for change in pending:
         parts.setdefault(change.workspace, []).append(change)
     return list(parts.values())
 

@@ -70,11 +70,11 @@ def newest(keys: Sequence[Key], *, until_s: float) -> dict[Key, Newest]:
 
 def _parts(keys: Sequence[Key], sizes: dict[str, int | None]) -> Iterator[tuple[list[Key], bool]]:
     """Keys that one statement serves, and whether it is a pass."""
-    passed = [key for key in keys if sizes[key.workspace] is not None]
+    for_pass = [key for key in keys if sizes[key.workspace] is not None]
     part: list[Key] = []
     runs = 0
     workspaces: set[str] = set()
-    for key in passed:
+    for key in for_pass:
         if key.workspace not in workspaces:
             size = sizes[key.workspace] or 0
             if part and runs + size > PASS_STATEMENT_RUNS:
@@ -85,22 +85,22 @@ def _parts(keys: Sequence[Key], sizes: dict[str, int | None]) -> Iterator[tuple[
         part.append(key)
     if part:
         yield part, True
-    walked = [key for key in keys if sizes[key.workspace] is None]
-    for start in range(0, len(walked), WALKS):
-        yield walked[start : start + WALKS], False
+    for_walk = [key for key in keys if sizes[key.workspace] is None]
+    for start in range(0, len(for_walk), WALKS):
+        yield for_walk[start : start + WALKS], False
 
 
 def _sizes(keys: Sequence[Key]) -> dict[str, int | None]:
     """Runs of each workspace; None where it has too many for a pass, so that its keys are walked."""
-    wanted = Counter(key.workspace for key in keys)
-    limits = [max(PASS_RUNS, RUNS_A_KEY * count) for count in wanted.values()]
+    keys_of = Counter(key.workspace for key in keys)
+    limits = [max(PASS_RUNS, RUNS_A_KEY * count) for count in keys_of.values()]
     statement = compose(
         """SELECT asked.workspace, asked.most, (
             SELECT count(*) FROM (
                 SELECT FROM {raw} WHERE raw.workspace = asked.workspace::{workspace_type} LIMIT asked.most + 1
             ) AS counted
         ) FROM unnest({workspaces}, {limits}) AS asked(workspace, most)""",
-        workspaces=Sql("%s::text[]", (list(wanted),)), limits=Sql("%s::bigint[]", (limits,)),
+        workspaces=Sql("%s::text[]", (list(keys_of),)), limits=Sql("%s::bigint[]", (limits,)),
     )  # fmt: skip
     return {workspace: runs if runs <= most else None for workspace, most, runs in rows(statement)}
 
@@ -135,9 +135,9 @@ def _walk(keys: Sequence[Key]) -> dict[Key, Newest]:
     for page in (*PAGES, None):
         if not missing:
             break
-        met = _by_key(missing, join(" UNION ALL ", [_walk_of(n, key, page) for n, key in enumerate(missing)]))
-        done |= met
-        missing = [key for key in missing if met[key] == NONE_LEFT]
+        results = _by_key(missing, join(" UNION ALL ", [_walk_of(n, key, page) for n, key in enumerate(missing)]))
+        done |= results
+        missing = [key for key in missing if results[key] == NONE_LEFT]
     return done
 
 
@@ -165,5 +165,5 @@ def _walk_of(position: int, key: Key, page: int | None) -> Sql:
 
 
 def _by_key(keys: Sequence[Key], statement: Sql) -> dict[Key, Newest]:
-    met = {position: Newest(used_at, run) for position, used_at, run in rows(statement)}
-    return {key: met.get(position, NONE_LEFT) for position, key in enumerate(keys)}
+    by_position = {position: Newest(used_at, run) for position, used_at, run in rows(statement)}
+    return {key: by_position.get(position, NONE_LEFT) for position, key in enumerate(keys)}

@@ -44,8 +44,8 @@ class Sql:
 
 def join(separator: str, parts: Iterable[Sql | str]) -> Sql:
     """Pieces one after the other."""
-    made = [part if isinstance(part, Sql) else Sql(part) for part in parts]
-    return Sql(separator.join(part.text for part in made), tuple(value for part in made for value in part.params))
+    pieces = [part if isinstance(part, Sql) else Sql(part) for part in parts]
+    return Sql(separator.join(each.text for each in pieces), tuple(value for each in pieces for value in each.params))
 
 
 def compose(template: str, **parts: Sql | str | int) -> Sql:
@@ -68,38 +68,38 @@ def literal(statement: Sql) -> str:
     return str(operations.compose_sql(statement.text, statement.params))
 
 
-def value(given: Any, kind: str = "text") -> Sql:
+def value(parameter: Any, kind: str = "text") -> Sql:
     """A parameter, cast to a type."""
-    return Sql(f"%s::{kind}", (given,))
+    return Sql(f"%s::{kind}", (parameter,))
 
 
-def keys(given: Iterable[str | None], kind: str = "text") -> Sql:
+def keys(texts: Iterable[str | None], kind: str = "text") -> Sql:
     """An array of keys, from their texts. It is composed here: a driver takes ten times as long for thousands."""
     elements = (
-        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in given
+        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in texts
     )
     return Sql("%s::text[]" + f"::{kind}[]" * (kind != "text"), ("{" + ",".join(elements) + "}",))
 
 
 def rows(statement: Sql) -> list[Any]:
     """Execute a statement; returns its rows."""
-    with cursor() as executing:
-        executing.execute(statement.text, statement.params or None)
-        return list(executing.fetchall()) if executing.description else []
+    with cursor() as db:
+        db.execute(statement.text, statement.params or None)
+        return list(db.fetchall()) if db.description else []
 
 
 def execute(statement: Sql) -> int:
     """Execute a statement; returns how many rows it wrote."""
-    with cursor() as executing:
-        executing.execute(statement.text, statement.params or None)
-        return int(executing.rowcount)
+    with cursor() as db:
+        db.execute(statement.text, statement.params or None)
+        return int(db.rowcount)
 
 
 @contextmanager
 def cursor() -> Iterator[Any]:
     """A cursor on the host's database."""
-    with connections[host().database].cursor() as executing:
-        yield executing
+    with connections[host().database].cursor() as db:
+        yield db
 
 
 def quoted(name: str) -> str:
@@ -131,41 +131,41 @@ class Fragments:
 @cache
 def fragments() -> Fragments:
     """The fragments of the host in force."""
-    found = host()
+    the_host = host()
     return Fragments(
         table=quoted(WorkspaceRecentWorkflow._meta.db_table),
         log=quoted(CHANGES),
         shards=conf.settings().shards,
-        live=_live(found, Q()),
-        history=_live(found, found.backfill_filter),
-        has_history_filter=bool(found.backfill_filter),
-        raw=_compiled(QuerySet(found.run).order_by().values_list(F("pk"), F(found.workspace.attname)))
+        live=_live(the_host, Q()),
+        history=_live(the_host, the_host.backfill_filter),
+        has_history_filter=bool(the_host.backfill_filter),
+        raw=_compiled(QuerySet(the_host.run).order_by().values_list(F("pk"), F(the_host.workspace.attname)))
         + " AS raw(run, workspace)",
-        run_type=column_type(found.run_key),
-        workspace_type=column_type(found.workspace),
-        user_type=column_type(found.user),
-        workflow_type=column_type(found.workflow),
+        run_type=column_type(the_host.run_key),
+        workspace_type=column_type(the_host.workspace),
+        user_type=column_type(the_host.user),
+        workflow_type=column_type(the_host.workflow),
         grains=conf.settings().grains,
     )
 
 
-def _live(found: Host, extra: Q) -> Sql:
-    placed = {f"{found.workspace.name}__isnull": False, f"{found.path_lookup}__isnull": False}
-    placed |= {f"{found.used_at.name}__isnull": False}
-    user = F(found.user.attname)
+def _live(the_host: Host, extra: Q) -> Sql:
+    placed = {f"{the_host.workspace.name}__isnull": False, f"{the_host.path_lookup}__isnull": False}
+    placed |= {f"{the_host.used_at.name}__isnull": False}
+    user = F(the_host.user.attname)
     runs = (
         # Not by a manager of the host's: it may filter or annotate, and no trigger would know.
-        QuerySet(found.run)
-        .filter(found.run_filter, extra, **placed)
+        QuerySet(the_host.run)
+        .filter(the_host.run_filter, extra, **placed)
         .order_by()
         .values_list(
             F("pk"),
-            F(found.workspace.attname),
+            F(the_host.workspace.attname),
             user,
             # An empty name is no user: uid '' is the workspace's own grain.
             NullIf(Cast(user, TextField()), Value(""), output_field=TextField()),
-            F(found.path_lookup),
-            F(found.used_at.name),
+            F(the_host.path_lookup),
+            F(the_host.used_at.name),
         )
     )
     return _compiled(runs) + ' AS live(run, workspace, "user", uid, workflow, used_at)'
@@ -177,9 +177,9 @@ def matching(lookup: str, keys: Sql) -> Sql:
     Args:
         keys: the keys' texts, as an array.
     """
-    found = host()
-    field = found.lookup_field(lookup)
-    runs = QuerySet(found.run).order_by().values_list(F("pk"), F(found.workspace.attname), F(lookup))
+    the_host = host()
+    field = the_host.lookup_field(lookup)
+    runs = QuerySet(the_host.run).order_by().values_list(F("pk"), F(the_host.workspace.attname), F(lookup))
     return compose(
         "(SELECT all_runs.run, all_runs.workspace FROM {runs} AS all_runs(run, workspace, key) "
         "WHERE all_runs.key = ANY(({keys})::{kind}[])) AS matched(run, workspace)",

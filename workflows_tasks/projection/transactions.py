@@ -48,18 +48,18 @@ def read_committed(limits: Mapping[str, str]) -> Iterator[None]:
             f"Autocommit is off for database {connection.alias!r}, so nothing would commit what a flush writes. "
             "Leave DATABASES[...]['AUTOCOMMIT'] and set_autocommit() alone where flushes run."
         )
-    with transaction.atomic(using=connection.alias, durable=True), cursor() as executing:
+    with transaction.atomic(using=connection.alias, durable=True), cursor() as db:
         if not connection.savepoint_ids:
-            executing.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        executing.execute(*set_locally(limits))
+            db.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        db.execute(*set_locally(limits))
         yield
 
 
 def set_locally(settings: Mapping[str, str]) -> tuple[str, list[str]]:
     """The statement that gives a transaction its settings, ours included. Only one can be prepared."""
-    wanted = {**OURS, **settings}
-    calls = ", ".join(["set_config(%s, %s, true)"] * len(wanted))
-    return f"SELECT {calls}", [part for setting in wanted.items() for part in setting]
+    all_settings = {**OURS, **settings}
+    calls = ", ".join(["set_config(%s, %s, true)"] * len(all_settings))
+    return f"SELECT {calls}", [part for setting in all_settings.items() for part in setting]
 
 
 def limits(*, statement_s: float, lock_s: float, idle_s: float) -> dict[str, str]:
@@ -70,12 +70,12 @@ def limits(*, statement_s: float, lock_s: float, idle_s: float) -> dict[str, str
         lock_s: seconds that it waits for a lock.
         idle_s: seconds after which the server ends the session of a process that stands still inside it.
     """
-    wanted = {
+    seconds = {
         "statement_timeout": statement_s,
         "lock_timeout": lock_s,
         "idle_in_transaction_session_timeout": idle_s,
     }
-    return {name: f"{max(round(limit * 1000), 1)}ms" for name, limit in wanted.items()}
+    return {name: f"{max(round(limit * 1000), 1)}ms" for name, limit in seconds.items()}
 
 
 def flush_limits() -> dict[str, str]:
