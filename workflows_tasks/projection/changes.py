@@ -64,6 +64,46 @@ class Scope(NamedTuple):
         return " ".join(f"{name}={part}" for name, part in parts.items() if part is not None)
 
 
+_TAKE_RUNS: Final = """
+WITH RECURSIVE spaces(workspace) AS (
+    (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NOT NULL
+     ORDER BY workspace LIMIT 1)
+    UNION ALL
+    SELECT (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards}
+            AND workspace > spaces.workspace ORDER BY workspace LIMIT 1)
+    FROM spaces WHERE spaces.workspace IS NOT NULL
+), oldest AS (
+    SELECT spaces.workspace, first.at FROM spaces CROSS JOIN LATERAL (
+        SELECT at FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace = spaces.workspace
+          AND run IS NOT NULL AND {takeable} ORDER BY at LIMIT 1
+    ) AS first
+    WHERE spaces.workspace IS NOT NULL ORDER BY first.at LIMIT {most}
+), taken AS (
+    (SELECT each.* FROM (SELECT * FROM oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
+        SELECT workspace, run, id, at FROM {log}
+        WHERE shard = {shard} AND shards = {shards} AND workspace = oldest.workspace AND run IS NOT NULL
+          AND {takeable} ORDER BY at LIMIT {of_workspace}
+    ) AS each LIMIT {most})
+    UNION ALL
+    (SELECT workspace, run, id, at FROM {log}
+     WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
+     ORDER BY at LIMIT {of_workspace})
+), quarantined AS (
+    SELECT workspace, run, id, at, {takeable} AS is_taken FROM {log}
+    WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
+)
+SELECT workspace, run, array_agg(id::text),
+       array_agg(extract(epoch FROM clock_timestamp() - at)::float8),
+       run IN (SELECT run FROM quarantined)
+FROM (
+    SELECT * FROM taken
+    UNION ALL
+    SELECT workspace, run, id, at FROM quarantined WHERE NOT is_taken AND run IN (SELECT run FROM taken)
+) AS change
+GROUP BY workspace, run
+"""
+
+
 def take_runs(shard: int) -> list[Change]:
     """Read changes of runs of a shard: a bounded number of each workspace. Workspaces that wait longest come first.
 
@@ -72,44 +112,7 @@ def take_runs(shard: int) -> list[Change]:
     quarantine comes along with a later change of its run.
     """
     statement = compose(
-        """
-        WITH RECURSIVE spaces(workspace) AS (
-            (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NOT NULL
-             ORDER BY workspace LIMIT 1)
-            UNION ALL
-            SELECT (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards}
-                    AND workspace > spaces.workspace ORDER BY workspace LIMIT 1)
-            FROM spaces WHERE spaces.workspace IS NOT NULL
-        ), oldest AS (
-            SELECT spaces.workspace, first.at FROM spaces CROSS JOIN LATERAL (
-                SELECT at FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace = spaces.workspace
-                  AND run IS NOT NULL AND {takeable} ORDER BY at LIMIT 1
-            ) AS first
-            WHERE spaces.workspace IS NOT NULL ORDER BY first.at LIMIT {most}
-        ), taken AS (
-            (SELECT each.* FROM (SELECT * FROM oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
-                SELECT workspace, run, id, at FROM {log}
-                WHERE shard = {shard} AND shards = {shards} AND workspace = oldest.workspace AND run IS NOT NULL
-                  AND {takeable} ORDER BY at LIMIT {of_workspace}
-            ) AS each LIMIT {most})
-            UNION ALL
-            (SELECT workspace, run, id, at FROM {log}
-             WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
-             ORDER BY at LIMIT {of_workspace})
-        ), quarantined AS (
-            SELECT workspace, run, id, at, {takeable} AS is_taken FROM {log}
-            WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
-        )
-        SELECT workspace, run, array_agg(id::text),
-               array_agg(extract(epoch FROM clock_timestamp() - at)::float8),
-               run IN (SELECT run FROM quarantined)
-        FROM (
-            SELECT * FROM taken
-            UNION ALL
-            SELECT workspace, run, id, at FROM quarantined WHERE NOT is_taken AND run IN (SELECT run FROM taken)
-        ) AS change
-        GROUP BY workspace, run
-        """,
+        _TAKE_RUNS,
         shard=shard, takeable=TAKEABLE,
         most=MOST_TAKEN, of_workspace=MOST_OF_WORKSPACE,
     )  # fmt: skip

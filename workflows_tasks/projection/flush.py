@@ -220,6 +220,39 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Ke
     return writes, unfinished
 
 
+_CONCERNED: Final = """
+WITH candidate AS MATERIALIZED (
+    SELECT * FROM {newest}
+), concerned AS (
+    SELECT workspace, uid, workflow FROM candidate
+    UNION
+    SELECT workspace_id, uid, published_run_id FROM {table} AS stored
+    WHERE stored.last_run_id = ANY({runs}) AND {stored_in_shard}
+), compared AS (
+    SELECT concerned.*, stored.id, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
+           candidate.used_at, candidate.run, live.used_at AS row_used_at,
+           {of_grain} AND coalesce(live.used_at >= stored.last_used_at, false) AS is_true
+    FROM concerned
+    LEFT JOIN candidate USING (workspace, uid, workflow)
+    LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
+                                 = (concerned.workspace, concerned.uid, concerned.workflow)
+    LEFT JOIN LATERAL (SELECT live.* FROM {live} WHERE {of_row} OFFSET 0) AS live ON true
+), decided AS (
+    SELECT workspace, uid, workflow, id, was_used_at, was_run, is_true,
+           CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
+                THEN used_at ELSE row_used_at END AS used_at,
+           CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
+                THEN run ELSE was_run END AS run
+    FROM compared
+)
+SELECT CASE WHEN id IS NULL OR is_true THEN '{advance}' ELSE '{recompute}' END,
+       {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
+FROM decided
+WHERE id IS NULL OR NOT is_true OR (used_at, run) IS DISTINCT FROM (was_used_at, was_run)
+ORDER BY decided.workspace, decided.uid, decided.workflow
+"""
+
+
 def _concerned(shard: int, runs: Sequence[str]) -> Sql:
     """What to write for these runs, in key order: kind, key, the row as it is, the newest of these runs and its own.
 
@@ -235,37 +268,7 @@ def _concerned(shard: int, runs: Sequence[str]) -> Sql:
         runs=keys(runs, parts.run_type), in_shard=in_shard("live.workspace", shard),
     )  # fmt: skip
     return compose(
-        """
-        WITH candidate AS MATERIALIZED (
-            SELECT * FROM {newest}
-        ), concerned AS (
-            SELECT workspace, uid, workflow FROM candidate
-            UNION
-            SELECT workspace_id, uid, published_run_id FROM {table} AS stored
-            WHERE stored.last_run_id = ANY({runs}) AND {stored_in_shard}
-        ), compared AS (
-            SELECT concerned.*, stored.id, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
-                   candidate.used_at, candidate.run, live.used_at AS row_used_at,
-                   {of_grain} AND coalesce(live.used_at >= stored.last_used_at, false) AS is_true
-            FROM concerned
-            LEFT JOIN candidate USING (workspace, uid, workflow)
-            LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
-                                         = (concerned.workspace, concerned.uid, concerned.workflow)
-            LEFT JOIN LATERAL (SELECT live.* FROM {live} WHERE {of_row} OFFSET 0) AS live ON true
-        ), decided AS (
-            SELECT workspace, uid, workflow, id, was_used_at, was_run, is_true,
-                   CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
-                        THEN used_at ELSE row_used_at END AS used_at,
-                   CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
-                        THEN run ELSE was_run END AS run
-            FROM compared
-        )
-        SELECT CASE WHEN id IS NULL OR is_true THEN '{advance}' ELSE '{recompute}' END,
-               {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
-        FROM decided
-        WHERE id IS NULL OR NOT is_true OR (used_at, run) IS DISTINCT FROM (was_used_at, was_run)
-        ORDER BY decided.workspace, decided.uid, decided.workflow
-        """,
+        _CONCERNED,
         newest=newest_per_key(parts.live, of_runs), runs=keys(runs, parts.run_type),
         stored_in_shard=in_shard("stored.workspace_id", shard), of_grain=of_grain("concerned.uid"),
         of_row=OF_ROW, advance=ADVANCE, recompute=RECOMPUTE, workspace=text_of("workspace"),

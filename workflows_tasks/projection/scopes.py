@@ -222,26 +222,7 @@ def _newest(shard: int, scope: Scope) -> Sql:
 
 def _next_workspaces(shard: int, scope: Scope) -> list[Scope]:
     """The next workspaces past ``low`` as scopes of their own, and the rest as one that begins after them."""
-    kind = fragments().workspace_type
-
-    def following(after: Sql | str | None) -> Sql:
-        past = {
-            column: "true" if after is None else compose("{column} > {after}", column=column, after=after)
-            for column in ("raw.workspace", "stored.workspace_id")
-        }
-        return compose(
-            """(SELECT workspace FROM (
-                (SELECT raw.workspace FROM {raw} WHERE {raw_past} AND raw.workspace IS NOT NULL
-                 ORDER BY raw.workspace LIMIT 1)
-                UNION ALL
-                (SELECT stored.workspace_id FROM {table} AS stored WHERE {stored_past}
-                 ORDER BY stored.workspace_id LIMIT 1)
-            ) AS both_(workspace) ORDER BY workspace LIMIT 1)""",
-            raw_past=past["raw.workspace"],
-            stored_past=past["stored.workspace_id"],
-        )  # fmt: skip
-
-    begin = None if scope.low is None else value(scope.low) + f"::{kind}"
+    begin = None if scope.low is None else value(scope.low) + f"::{fragments().workspace_type}"
     statement = compose(
         """
         WITH RECURSIVE spaces(workspace, number) AS (
@@ -251,18 +232,36 @@ def _next_workspaces(shard: int, scope: Scope) -> list[Scope]:
         )
         SELECT {text}, {of_shard} FROM spaces WHERE workspace IS NOT NULL ORDER BY number
         """,
-        first=following(begin), next=following("spaces.workspace"), most=WORKSPACES_AT_ONCE,
+        first=_workspace_after(begin), next=_workspace_after("spaces.workspace"), most=WORKSPACES_AT_ONCE,
         text=text_of("workspace"), of_shard=in_shard("workspace", shard),
     )  # fmt: skip
-    found = rows(statement)
+    workspaces = rows(statement)
     name = host().workspace.name
     parts = [
         scope._replace(workspace=workspace, lookup=name, keys=(workspace,), low=None)
-        for workspace, is_ours in found if is_ours
+        for workspace, is_ours in workspaces if is_ours
     ]  # fmt: skip
-    if len(found) == WORKSPACES_AT_ONCE:
-        parts.append(scope._replace(low=found[-1][0]))
+    if len(workspaces) == WORKSPACES_AT_ONCE:
+        parts.append(scope._replace(low=workspaces[-1][0]))
     return parts
+
+
+def _workspace_after(after: Sql | str | None) -> Sql:
+    """Query of the next workspace past ``after`` that has runs or rows."""
+    past = {
+        column: "true" if after is None else compose("{column} > {after}", column=column, after=after)
+        for column in ("raw.workspace", "stored.workspace_id")
+    }
+    return compose(
+        """(SELECT workspace FROM (
+            (SELECT raw.workspace FROM {raw} WHERE {raw_past} AND raw.workspace IS NOT NULL
+             ORDER BY raw.workspace LIMIT 1)
+            UNION ALL
+            (SELECT stored.workspace_id FROM {table} AS stored WHERE {stored_past}
+             ORDER BY stored.workspace_id LIMIT 1)
+        ) AS both_(workspace) ORDER BY workspace LIMIT 1)""",
+        raw_past=past["raw.workspace"], stored_past=past["stored.workspace_id"],
+    )  # fmt: skip
 
 
 def _workspaces(shard: int, scope: Scope) -> list[str]:

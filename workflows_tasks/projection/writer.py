@@ -113,6 +113,33 @@ def _counted(statement: Sql) -> Sql:
     return compose("WITH written AS ({statement}) SELECT count(*) FROM written", statement=statement)
 
 
+_RECOMPUTE_ROWS: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT stored.id, given.position, given.was_used_at::timestamptz AS was_used_at,
+           given.was_run::{run_type} AS was_run, given.used_at::timestamptz AS used_at,
+           given.run::{run_type} AS run
+    FROM {table} AS stored
+    JOIN {given} ON stored.workspace_id = given.workspace::{workspace_type} AND stored.uid = given.uid
+                AND stored.published_run_id = given.workflow::{workflow_type}
+    WHERE (stored.last_used_at, stored.last_run_id)
+        = (given.was_used_at::timestamptz, given.was_run::{run_type})
+    ORDER BY given.position
+    FOR UPDATE OF stored
+), recomputed AS (
+    UPDATE {table} AS stored SET last_used_at = locked.used_at, last_run_id = locked.run
+    FROM locked WHERE stored.id = locked.id AND locked.run IS NOT NULL
+      AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
+    RETURNING locked.position
+), removed AS (
+    DELETE FROM {table} AS stored USING locked
+    WHERE stored.id = locked.id AND locked.run IS NULL
+      AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
+    RETURNING locked.position
+)
+SELECT position - 1, true FROM recomputed UNION ALL SELECT position - 1, false FROM removed
+"""
+
+
 def _recompute(writes: Sequence[Write]) -> tuple[int, int, tuple[Key, ...]]:
     """Set rows to the newest run that is left, or delete them, where they still are as they were read.
 
@@ -131,31 +158,7 @@ def _recompute(writes: Sequence[Write]) -> tuple[int, int, tuple[Key, ...]]:
         }
     )
     statement = compose(
-        """
-        WITH locked AS MATERIALIZED (
-            SELECT stored.id, given.position, given.was_used_at::timestamptz AS was_used_at,
-                   given.was_run::{run_type} AS was_run, given.used_at::timestamptz AS used_at,
-                   given.run::{run_type} AS run
-            FROM {table} AS stored
-            JOIN {given} ON stored.workspace_id = given.workspace::{workspace_type} AND stored.uid = given.uid
-                        AND stored.published_run_id = given.workflow::{workflow_type}
-            WHERE (stored.last_used_at, stored.last_run_id)
-                = (given.was_used_at::timestamptz, given.was_run::{run_type})
-            ORDER BY given.position
-            FOR UPDATE OF stored
-        ), recomputed AS (
-            UPDATE {table} AS stored SET last_used_at = locked.used_at, last_run_id = locked.run
-            FROM locked WHERE stored.id = locked.id AND locked.run IS NOT NULL
-              AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
-            RETURNING locked.position
-        ), removed AS (
-            DELETE FROM {table} AS stored USING locked
-            WHERE stored.id = locked.id AND locked.run IS NULL
-              AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
-            RETURNING locked.position
-        )
-        SELECT position - 1, true FROM recomputed UNION ALL SELECT position - 1, false FROM removed
-        """,
+        _RECOMPUTE_ROWS,
         given=given,
     )
     done = dict(rows(statement))
