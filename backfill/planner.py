@@ -101,8 +101,8 @@ def _weights(among: Range, step: int) -> Sql:
     """Group neighbouring workspaces: rows of ``(first workspace, last workspace, runs, number of workspaces)``.
 
     A group has about ``step`` runs. A workspace with more is a group by itself. The statement reads the runs once, and
-    returns fewer rows than there are workspaces. A workspace's group follows from the sum of the runs before it,
-    because filling one group after the other would need a loop.
+    its rows grow in number with the runs, not with the workspaces. A workspace's group follows from the sum of the runs
+    before it, because filling one group after the other would need a loop.
     """
     return history.compose(
         """

@@ -1,4 +1,4 @@
-"""The host's models as this package sees them: nothing else in it knows a host's name.
+"""The host's models as this package sees them. No other module reads the settings that name them.
 
 ``Host.resolve`` follows the settings' names through the host's models once, at start-up. It runs while Django is still
 importing models (our own foreign keys need their targets), so it imports the host's ``models`` modules itself.

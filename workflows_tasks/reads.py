@@ -1,4 +1,4 @@
-"""What a home page reads."""
+"""The read of a home page: the workflows that a workspace or a user used last."""
 
 from __future__ import annotations
 
@@ -158,8 +158,8 @@ def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]
 def create_function(schema: str) -> tuple[str, str, str]:
     """The function's name, its body and the statement that makes it, in a schema.
 
-    Its arguments are the workspace's text, the ``uid`` and the limit. The settings: a plan that is kept for all
-    workspaces must not depend on the first one, nor on how small a table was then.
+    Its arguments are the workspace's text, the ``uid`` and the limit. Its settings are there
+    because one plan is kept for all workspaces: it must not depend on the first one, nor on how small a table was then.
     """
     name, body = f'{schema}."{FUNCTION}"', _body()
     return name, body, (
@@ -175,9 +175,9 @@ installation.function_of_pages(create_function)
 def _body() -> str:
     """Code of the function.
 
-    Nearly always the first rows of the page are true, and are merged with what waits. Otherwise one that is not true
-    comes first, since it has no moment. Then the page is read again with a search, and that is planned each time: its
-    plan depends on how much history the workspace has.
+    Nearly always the first rows of the page are true, and they are merged with what waits. A row that is not true has
+    no moment, so it comes first. Then the page is read again with a search. That is planned each time, because its plan
+    depends on how much history the workspace has.
 
     All of a page comes from one of the two statements, so from one snapshot. The function is VOLATILE: each of them
     locks its tables before it takes its snapshot, so no TRUNCATE comes between.

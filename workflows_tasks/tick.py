@@ -30,7 +30,7 @@ def tick() -> list[int]:
 
 
 def _watch(row: Installation) -> None:
-    """Log when the problems of capture change."""
+    """Log when the problems of capture change. After one is over, request a rescan."""
     if installation.fingerprint_changed(row):
         telemetry.settings_changed()
     problems = [str(problem) for problem in installation.problems()]
@@ -55,7 +55,7 @@ def _rescan_if_due(row: Installation) -> None:
 
 
 def _send_missing() -> list[int]:
-    """Send a flush message for each shard that has pending changes and no flush to come. An overdue one is lost."""
+    """Send a flush message for each shard with pending changes and no flush to come. An overdue one counts as lost."""
     waiting = changes.waiting()
     if not waiting:
         return []

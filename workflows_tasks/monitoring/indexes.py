@@ -1,4 +1,4 @@
-"""Statements of ours that no index of the host serves. Each would read all runs, again and again."""
+"""Find statements of ours that no index of the host serves. Each would read all runs, again and again."""
 
 from __future__ import annotations
 

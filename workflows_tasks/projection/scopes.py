@@ -1,4 +1,4 @@
-"""What a scope stands for: it is resolved into changes of the runs that matter, or split if it names too many.
+"""Scopes: resolve one into changes of the runs that matter, or split it if it names too many.
 
 One transaction resolves a scope. Rows advance to the newest of the scope's runs. If the scope names a row that is not
 true, the row's run is logged as a change. Then the scope is forgotten.

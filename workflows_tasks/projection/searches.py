@@ -1,4 +1,4 @@
-"""Search the newest run that is left for a key, after the run that its row names no longer counts.
+"""Search the newest run that is left for a key whose row names a run that no longer counts.
 
 There are two ways. A *pass* reads all runs of a workspace once, and serves any number of keys. A *walk* serves one key.
 It goes down the runs of the key's workspace or user from the newest, and nearly always ends soon. A walk costs 3 to 13
