@@ -127,8 +127,8 @@ def get(backfill_id: int | None = None) -> Backfill:
 def tick() -> tuple[int, int]:
     """Look after the open backfill. Returns ``(backfill, messages)`` to send now, or (0, 0).
 
-    Everything it knows is in the backfill's row. So killing it loses nothing, and of two ticks at once the second finds
-    that the first has just looked. No more messages are sent in a period than chunks may be worked on.
+    All of its state is in the backfill's row. So a kill loses nothing, and of two ticks at once the second sees that
+    the first has just looked. A tick sends at most as many messages as there are chunks to work on at a time.
     """
     current = models.current()
     if current is None:

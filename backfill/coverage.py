@@ -13,14 +13,14 @@ from workflows_tasks.history import Sql
 def is_filled(workspace: Any) -> bool:
     """Whether some backfill has filled all runs of a workspace that history counts; only then is its page complete.
 
-    One statement, which looks at chunks that are not done. A workspace without runs when a backfill of it was planned
-    counts as filled. Live runs are in the table whatever this says.
+    One statement, which looks at chunks that are not done. A workspace counts as filled if it had no runs when a
+    backfill of it was planned. Runs of the time since capture was installed are in the table in any case.
 
     Args:
         workspace: a workspace, or its key.
 
     Raises:
-        InvalidArgument: an unsaved workspace, or no workspace's key.
+        InvalidArgument: the workspace is not saved, or the value is not a workspace's key.
     """
     key = history.value(history.workspace_text(workspace)) + f"::{history.fragments().workspace_type}"
     # Of the collation that the column has, by whose order the chunks were cut: a parameter has the database's.

@@ -98,11 +98,11 @@ def _locks(backfill_id: int) -> bool:
 
 
 def _weights(among: Range, step: int) -> Sql:
-    """``(first workspace, last workspace, runs, workspaces)`` of neighbours that have about ``step`` runs together. A
-    workspace that has more is alone.
+    """Group neighbouring workspaces: rows of ``(first workspace, last workspace, runs, number of workspaces)``.
 
-    It reads the runs once, and its result does not grow with the workspaces. The sum of the runs before a workspace
-    says which group it is in, because packing greedily would need a loop.
+    A group has about ``step`` runs. A workspace with more is a group by itself. The statement reads the runs once, and
+    its rows grow in number with the runs, not with the workspaces. A workspace's group follows from the sum of the runs
+    before it, because filling one group after the other would need a loop.
     """
     return history.compose(
         """

@@ -1,4 +1,4 @@
-"""Every status, and every change from one to another that there is, each with its reason. Nothing else is allowed.
+"""The statuses of backfills and chunks, and the only changes between them that are allowed, each with its reason.
 
 ``BACKFILL`` and ``CHUNK`` are what ``models`` enforces on each save, and what the documentation's tables are made of.
 """

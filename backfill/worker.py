@@ -1,7 +1,7 @@
 """What a worker does for one message: claim a chunk, fill or verify it batch by batch, claim another.
 
 It stops when its time is over, when the backfill is paused or cancelled, when it should wait, and when nothing is left.
-A kill loses nothing: what is committed is stored in the chunk, and somebody claims the rest again.
+A kill loses nothing: the chunk stores what is committed, and another worker claims the rest.
 """
 
 from __future__ import annotations

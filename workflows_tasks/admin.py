@@ -86,8 +86,8 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
         return lookup in ByKey.names
 
     def get_queryset(self, request: HttpRequest) -> Rows:
-        """From the primary: a replica lags, and what is compared with it would differ. Moments as text: PostgreSQL
-        stores some that Python cannot hold."""
+        """Read rows from the primary: a replica lags, so its rows would seem to differ from the runs. Read moments as
+        text: PostgreSQL stores some that Python cannot hold."""
         listed: Rows = super().get_queryset(request).using(host().database)
         with_text: Rows = listed.defer("last_used_at", "day").annotate(used_at_text=Cast("last_used_at", TextField()))
         return with_text

@@ -1,7 +1,7 @@
-"""The one door for whoever fills history: the app ``backfill``, and a host's own scripts.
+"""The facade for whoever fills history: the app ``backfill``, and a host's own scripts.
 
-A fill advances rows from the runs that were there before the triggers. It takes no lock. So it looks over its range
-in a later transaction (``recheck_filled``): a run may have gone between its snapshot and its commit.
+A fill advances rows from the runs that were there before the triggers. It takes no lock, so a run may be deleted
+between its snapshot and its commit. A later transaction must therefore look over the range (``recheck_filled``).
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def database() -> str:
 
 
 def capture_problems() -> list[str]:
-    """Why not every write is captured now, each with the command that mends it; empty if all are.
+    """Reasons why some writes are not captured now, each with the command that mends it; empty if all are captured.
 
-    History that is filled meanwhile would be wrong where somebody wrote, and nobody would know.
+    Fill nothing meanwhile: rows that somebody's writes concern would be wrong, and nobody would know.
     """
     return [str(problem) for problem in installation.problems()]
 
@@ -81,8 +81,8 @@ def fill(
 
     Args:
         limits: settings of the transaction, as ``limits()`` returns them.
-        before_commit: called with the number of rows written, inside the transaction. What it writes is committed with
-            them, and nothing is if it raises.
+        before_commit: called with the number of rows written, inside the transaction. Its own writes commit together
+            with the rows. If it raises, nothing commits.
     """
     with read_committed(limits or {}):
         written = writer.fill(among)
@@ -94,7 +94,7 @@ def fill(
 def recheck_filled(among: Range) -> int:
     """Log the runs of those rows of a range that are not true any more, in the caller's transaction; returns how many.
 
-    All rows of the range, not only those that a fill wrote: a fill that was killed after its commit left others.
+    All rows of the range are looked over, because a fill that was killed after its commit left rows, too.
     """
     # The range is named for the runs too, so that the planner may read them in one go.
     where = not_true(among.where("live.workspace", "live.run"))
@@ -114,7 +114,7 @@ def workspace_text(workspace: Any) -> str:
         workspace: a workspace, or its key.
 
     Raises:
-        InvalidArgument: an unsaved workspace, or no workspace's key.
+        InvalidArgument: the workspace is not saved, or the value is not a workspace's key.
     """
     field = host().workspace
     key = keys_of_host.given(field, workspace, "workspace")
@@ -131,19 +131,19 @@ def parse_range(text: str | None) -> Range:
     """The range that ``A-B`` names, or ``A..B`` where keys have dashes; either end may be left out.
 
     Raises:
-        InvalidArgument: an end is no key of a workspace, there is no range, or a dash may be of a key.
+        InvalidArgument: the text is not a range of workspaces' keys, or it could be several, as keys may have dashes.
     """
     if text is None:
         return EVERYWHERE
     sign = ".." if ".." in text else "-"
-    ways = [way for at in range(len(text)) if text.startswith(sign, at) for way in _ends(text, at, sign)]
-    if len(ways) > 1:
+    readings = [each for at in range(len(text)) if text.startswith(sign, at) for each in _ends(text, at, sign)]
+    if len(readings) > 1:
         raise InvalidArgument(f"{text!r} could be several ranges, for keys may have dashes; write A..B.")
-    if not ways:
+    if not readings:
         raise InvalidArgument(
             f"{text!r} is no range of workspaces; write A-B, with the keys of the first and the last."
         )
-    return ways[0]
+    return readings[0]
 
 
 def _ends(text: str, at: int, sign: str) -> list[Range]:

@@ -1,4 +1,4 @@
-"""The host's models as this package sees them: nothing else in it knows a host's name.
+"""The host's models as this package sees them. No other module reads the settings that name them.
 
 ``Host.resolve`` follows the settings' names through the host's models once, at start-up. It runs while Django is still
 importing models (our own foreign keys need their targets), so it imports the host's ``models`` modules itself.
@@ -80,7 +80,7 @@ class Host:
 
     @cached_property
     def run_key(self) -> Field[Any, Any]:
-        """The field that holds the run's primary key: through parent links, where the run has them."""
+        """The field that holds the run's primary key. A child model's key is a link to its parent's."""
         return storage_field(self.run._meta.pk)
 
     @cached_property
@@ -95,7 +95,7 @@ class FilterReads:
 
     fields: frozenset[tuple[str, Any]]
     unseen: tuple[str, ...]
-    """Parts that nobody can follow to a column: a change there is found by the audit only."""
+    """Parts that cannot be followed to a column. Only the audit finds a change there."""
     clock: bool
     """It reads the time of day: runs come and go without any write."""
 
@@ -107,9 +107,9 @@ class FilterReads:
         clock = False
         for part in _parts(q):
             if isinstance(part, str):
-                found = list(_followed(run, part))
-                fields.update(found)
-                unseen += [] if found else [part]
+                fields_read = list(_followed(run, part))
+                fields.update(fields_read)
+                unseen += [] if fields_read else [part]
             elif isinstance(part, Now):
                 clock = True
             else:
@@ -118,7 +118,7 @@ class FilterReads:
 
 
 def described(node: Any) -> str:
-    """A filter as text that is the same in every process: ``repr`` has sets in any order."""
+    """A filter as text that is the same in every process. The ``repr`` of a set is not: its order differs."""
     if isinstance(node, Q):
         return f"{'not ' if node.negated else ''}{node.connector}({', '.join(map(described, node.children))})"
     if isinstance(node, set | frozenset):
@@ -149,7 +149,7 @@ def _parts(node: Any) -> Iterator[Any]:
 
 
 def _followed(model: type[Model], lookup: str) -> Iterator[tuple[str, Any]]:
-    """The columns on the way of a lookup; none where it leaves the way of foreign keys."""
+    """The columns that a lookup reads on its way; none if it passes through something that has no column."""
     prefix: list[str] = []
     columns: list[tuple[str, Any]] = []
     for name in lookup.split(LOOKUP_SEP):
@@ -179,7 +179,7 @@ def storage_field(field: Any) -> Field[Any, Any]:
 
 @cache
 def host() -> Host:
-    """The host in force.
+    """The host's models, as the settings in force name them.
 
     Raises:
         ConfigurationError: the settings, or what they name in the host's models, cannot be used.

@@ -26,7 +26,7 @@ BAD_VALUE: Final = (ValidationError, ValueError, TypeError, ArithmeticError)
 
 _TEXT: Final = ("varchar", "text", "character varying")
 _PADDED: Final = ("char(", "character(", "bpchar")
-"""Types whose values PostgreSQL pads with blanks; neither their text nor a comparison has the blanks."""
+"""Types whose values PostgreSQL pads with blanks. Their text has no blanks, and a comparison ignores them."""
 
 
 def text_of(expression: str) -> str:
@@ -35,7 +35,7 @@ def text_of(expression: str) -> str:
 
 
 def column_type(field: Any) -> str:
-    """The SQL type to cast a key's text back to; ``text`` for a varchar: a cast to one cuts what is too long."""
+    """The SQL type to cast a key's text back to. A varchar's is ``text``: a cast to varchar cuts what is too long."""
     stored: Field[Any, Any] = storage_field(field)
     connection = connections[host().database]
     declared = stored.rel_db_type(connection) if field.remote_field else stored.db_type(connection)
@@ -46,7 +46,7 @@ def column_type(field: Any) -> str:
 
 
 def is_text(field: Any) -> bool:
-    """Whether the column holds text, which any string is a value of."""
+    """Whether the column holds text, so that any string is a value of it."""
     return column_type(field) == "text"
 
 
@@ -75,7 +75,7 @@ def as_text(field: Any, value: Any) -> str | None:
 
 
 def printed(field: Any, prepared: Any) -> str | None:
-    """The same of a value as the driver takes it, which must not be prepared again: a prefix may be gone."""
+    """The same for a value as the driver takes it. It is not prepared again, as a prefix may be gone already."""
     kind = column_type(field)
     text: str | None = None
     if isinstance(prepared, bool):

@@ -20,8 +20,8 @@ def targets() -> dict[str, dict[str, Any]]:
     """``to`` and ``to_field`` of the three foreign keys, as the host's models have them now.
 
     The model and its migration both take them from here, which is why ``makemigrations --check`` is clean whatever
-    the host's models are. If the settings cannot be used every key points at this model itself: Django can then start
-    as far as its system checks, which say what is wrong. So does a web server, which runs none: see ``apps``.
+    the host's models are. If the settings cannot be used, every key points at this model itself. Django then starts,
+    and its system checks say what is wrong. A web server runs no checks, so ``apps`` logs it at the first request.
     """
     try:
         found = host()

@@ -65,7 +65,7 @@ def _set(app: Celery, name: str, value: object) -> None:
 def queues(app: Celery) -> list[Queue]:
     """The live queue and the backfill queue, of the type that the host's default queue has.
 
-    A quorum queue gets a topic exchange of its own: RabbitMQ delays messages on their way to such a queue only.
+    A quorum queue gets a topic exchange of its own, because RabbitMQ delays messages only through a topic exchange.
     """
     settings = conf.settings()
     names = (settings.queue, settings.backfill_queue)

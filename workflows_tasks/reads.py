@@ -1,4 +1,4 @@
-"""What a home page reads."""
+"""The read of a home page: the workflows that a workspace or a user used last."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def recent_workflows(workspace: Any, user: Any = None, limit: int = 4, *, fresh:
 
 
 class RecentWorkflows(QuerySet[WorkspaceRecentWorkflow]):
-    """A queryset whose statement is ready as long as nothing was changed about it.
+    """A queryset whose statement is ready, unless the caller refines it.
 
-    Django compiles a query anew each time, which takes it longer than the whole rest of a read. What is made of this
-    one (``select_related()``, a slice) is a clone: it has no ``page``, and is compiled as ever.
+    Django compiles a query each time, and that takes longer than the rest of a read. ``select_related()`` or a slice
+    makes a clone. A clone has no ``page``, so Django compiles it as usual.
     """
 
     page: tuple[Any, Any, int] | None = None
@@ -132,8 +132,8 @@ _ORDER = "day DESC, last_used_at DESC, last_run_id DESC"
 
 
 def _plain(using: str, workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]:
-    """The rows of a page, without the ORM's compiler. Not from ``fragments``, which ask where runs are written: a page
-    may be read where nothing can be."""
+    """The statement of a page, without the ORM's compiler. It uses no ``fragments``, because these need the database
+    that runs are written to, and a page may be read from another."""
     table, uid = connections[using].ops.quote_name(WorkspaceRecentWorkflow._meta.db_table), _uid_sql(user)
     text = f"SELECT {_COLUMNS} FROM {table} WHERE workspace_id = %s AND uid = {uid.text} ORDER BY {_ORDER} LIMIT %s"
     return text, (workspace, *uid.params, limit)
@@ -158,8 +158,8 @@ def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]
 def create_function(schema: str) -> tuple[str, str, str]:
     """The function's name, its body and the statement that makes it, in a schema.
 
-    Its arguments are the workspace's text, the ``uid`` and the limit. The settings: a plan that is kept for all
-    workspaces must not depend on the first one, nor on how small a table was then.
+    Its arguments are the workspace's text, the ``uid`` and the limit. Its settings are there
+    because one plan is kept for all workspaces: it must not depend on the first one, nor on how small a table was then.
     """
     name, body = f'{schema}."{FUNCTION}"', _body()
     return name, body, (
@@ -175,9 +175,9 @@ installation.function_of_pages(create_function)
 def _body() -> str:
     """Code of the function.
 
-    Nearly always the first rows of the page are true, and are merged with what waits. Otherwise one that is not true
-    comes first, since it has no moment. Then the page is read again with a search, and that is planned each time: its
-    plan depends on how much history the workspace has.
+    Nearly always the first rows of the page are true, and they are merged with what waits. A row that is not true has
+    no moment, so it comes first. Then the page is read again with a search. That is planned each time, because its plan
+    depends on how much history the workspace has.
 
     All of a page comes from one of the two statements, so from one snapshot. The function is VOLATILE: each of them
     locks its tables before it takes its snapshot, so no TRUNCATE comes between.
@@ -249,9 +249,10 @@ def _first_rows() -> Sql:
 
 
 def _true_rows() -> Sql:
-    """Rows in their order until enough of them are true, and for each before those that is not, the newest run left.
+    """True rows in the order of the page until it is full. Each row among them that is not true is replaced by the
+    newest run that is left for its key.
 
-    What comes after them can be on the page only by a pending run.
+    A row further down can get onto the page only by a pending run, and ``_merged`` adds those.
     """
     return compose(
         """

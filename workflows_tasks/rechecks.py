@@ -1,4 +1,4 @@
-"""For writes that no trigger saw: have their runs looked at again."""
+"""Have runs looked at again after writes that no trigger saw."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def recheck(runs: QuerySet[Any] | Iterable[Any]) -> int:
     """
     if isinstance(runs, QuerySet):
         runs = runs.order_by().values_list("pk", flat=True).iterator() if _is_of_runs(runs) else runs
-    given = [_key(run) for run in runs]
-    return sum(_log(given[start : start + BATCH]) for start in range(0, len(given), BATCH))
+    run_keys = [_key(run) for run in runs]
+    return sum(_log(run_keys[start : start + BATCH]) for start in range(0, len(run_keys), BATCH))
 
 
 def _is_of_runs(runs: QuerySet[Any]) -> bool:
@@ -44,19 +44,19 @@ def _is_of_runs(runs: QuerySet[Any]) -> bool:
 
 
 def _key(run: Any) -> Any:
-    found = host()
-    if isinstance(run, Model) and not isinstance(run, found.run):
-        raise InvalidArgument(f"{run!r} is a {type(run).__name__}; expected a {found.run.__name__} or its key.")
+    the_host = host()
+    if isinstance(run, Model) and not isinstance(run, the_host.run):
+        raise InvalidArgument(f"{run!r} is a {type(run).__name__}; expected a {the_host.run.__name__} or its key.")
     key = run.pk if isinstance(run, Model) else run
     if key is None:
         raise InvalidArgument(f"{run!r} was never saved.")
-    return keys.database_value(found.run_key, key)
+    return keys.database_value(the_host.run_key, key)
 
 
-def _log(given: list[Any]) -> int:
-    """Both where the runs are now, and where rows still name them."""
+def _log(run_keys: list[Any]) -> int:
+    """Log these runs in the workspaces that they are in, and in those whose rows still name them."""
     parts = fragments()
-    named = Sql(f"%s::{parts.run_type}[]", (given,))
+    named = Sql(f"%s::{parts.run_type}[]", (run_keys,))
     return changes.log_selected(
         compose(
             """SELECT raw.workspace, raw.run FROM {raw} WHERE raw.run = ANY({named})

@@ -20,7 +20,8 @@ from workflows_tasks.queues import Periodic
 
 @shared_task(ignore_result=True, acks_late=True)
 def flush(shard: int, nudge_failures: int = 0, *, due_us: int | None = None, gated: bool = False) -> None:
-    """Write what waits in one shard, and send the next message. One too many finds nothing, or the shard busy.
+    """Flush one shard, and send the message of its next flush. An extra message does no harm: there is nothing to do
+    for it, or another flush holds the shard.
 
     Args:
         nudge_failures, due_us, gated: see ``chain.run``.

@@ -1,4 +1,4 @@
-"""One look of beat: what waits without a flush to come, whether writes are still captured, what is to be done once."""
+"""The tick: send flushes for changes that have none to come, watch capture, and begin a rescan that is due."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes, flush
 
-LATE_S: Final = 1.0
-"""Seconds past its due time after which a flush message counts as lost."""
+LATE_WINDOWS: Final = 1.0
+"""Windows past its due time after which a flush message counts as lost."""
 
 
 def tick() -> list[int]:
     """Look once; returns the shards that a flush message was sent for."""
     row = installation.installation()
-    _rows().update(ticked_at=Now())  # first: beat runs, whatever is wrong with what follows
+    _rows().update(ticked_at=Now())  # first, to show that beat runs even if the rest fails
     _watch(row)
     _rescan_if_due(row)
     changes.deal_again()
@@ -30,7 +30,7 @@ def tick() -> list[int]:
 
 
 def _watch(row: Installation) -> None:
-    """Compare what captures writes with what should, and tell when that changes."""
+    """Log when the problems of capture change. After one is over, request a rescan."""
     if installation.fingerprint_changed(row):
         telemetry.settings_changed()
     problems = [str(problem) for problem in installation.problems()]
@@ -46,7 +46,7 @@ def _watch(row: Installation) -> None:
 
 
 def _rescan_if_due(row: Installation) -> None:
-    """Once nobody writes with the functions of before, look at every workspace: what they missed is nobody's change."""
+    """Log every run as changed, once nobody writes with the old functions: no change names what these missed."""
     if row.rescan_after is None or installation.is_written_from_before(row.rescan_after):
         return
     telemetry.rescan_begun(row.rescan_reason)
@@ -55,15 +55,16 @@ def _rescan_if_due(row: Installation) -> None:
 
 
 def _send_missing() -> list[int]:
-    """Send a flush for each shard with changes to take that no flush is due for. An overdue one counts as lost."""
+    """Send a flush message for each shard with pending changes and no flush to come. An overdue one counts as lost."""
     waiting = changes.waiting()
     if not waiting:
         return []
-    late = Now() - timedelta(seconds=LATE_S * conf.settings().flush_window_s)
+    lost_before = Now() - timedelta(seconds=LATE_WINDOWS * conf.settings().flush_window_s)
     shards = Shard.objects.using(host().database).filter(number__in=waiting)
-    at_work = Q(flushed_at__gt=late)  # a long flush, in slices
-    coming = set(shards.exclude(due_at=None).filter(Q(due_at__gt=late) | at_work).values_list("number", flat=True))
-    overdue = shards.filter(due_at__lte=late, failing_since=None).exclude(at_work)
+    at_work = Q(flushed_at__gt=lost_before)  # a long flush, in slices
+    has_flush_to_come = shards.exclude(due_at=None).filter(Q(due_at__gt=lost_before) | at_work)
+    coming = set(has_flush_to_come.values_list("number", flat=True))
+    overdue = shards.filter(due_at__lte=lost_before, failing_since=None).exclude(at_work)
     lost = list(overdue.values_list("number", flat=True))
     if lost:
         telemetry.messages_lost(lost)

@@ -1,7 +1,7 @@
 """Installing capture, watching that it stays installed, and turning it off.
 
-``migrate`` installs it. The statements that lock a host's table are each in a transaction of their own and wait in a
-bounded way, because CREATE TRIGGER waits for every open writer, and everybody queues behind it.
+``migrate`` installs it. Each statement that locks a host's table has a transaction of its own, and waits for a bounded
+time. CREATE TRIGGER waits for every open writer, and everybody else queues behind it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ NOWAIT_S: Final = 3.0
 """Seconds of attempts that make nobody wait, before the first that does."""
 
 WAITS_MS: Final = (100, 1_000, 2_500)
-"""How long the following attempts wait for a table's lock, and writers behind them."""
+"""Milliseconds that each further attempt waits for a table's lock. Writers wait behind it."""
 
 
 _of_pages: Callable[[str], tuple[str, str, str]]
 
 
 def function_of_pages(create: Callable[[str], tuple[str, str, str]]) -> None:
-    """Keep one more function in place, though nothing is captured by it: that of fresh pages.
+    """Register the function of fresh pages. It is installed with those of capture, though it captures nothing.
 
     Args:
         create: given the quoted schema, the function's name, body, and the statement that makes it.
@@ -71,7 +71,7 @@ class _Seen:
     """Type and number of each. A column that was dropped and made again has another number."""
     partitions: list[int]
     bare: list[str]
-    """Partitions whose TRUNCATE no trigger sees: the parent's is for itself only."""
+    """Partitions whose TRUNCATE no trigger sees. The parent's trigger sees only its own."""
     triggers: dict[str, str]
     """Trigger name -> how it is enabled: ``O`` is the ordinary way, ``D`` disabled."""
 
@@ -82,22 +82,22 @@ class _Seen:
 
 def names() -> Names | None:
     """Where our own tables are; None before they are migrated."""
-    found = _rows(
+    schemas = _rows(
         "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE pg_class.oid = "
         "to_regclass(%s)",
         [_quoted(WorkspaceRecentWorkflow._meta.db_table)],
     )
-    return Names.of_schema(found[0][0]) if found else None
+    return Names.of_schema(schemas[0][0]) if schemas else None
 
 
 def statements() -> list[str]:
     """All SQL that ``install`` would execute on an empty database, for whoever wants to read or run it by hand."""
     where = _names_or_raise()
-    found = triggers.create_log(where)
+    script = triggers.create_log(where)
     for table in triggers.tables(host()):
-        found += [triggers.create_function(name, body) for name, body in triggers.functions(table, where).items()]
-        found += triggers.create_triggers(_quoted(table.name), triggers.functions(table, where))
-    return [*found, _of_pages(where.schema)[-1]]
+        script += [triggers.create_function(name, body) for name, body in triggers.functions(table, where).items()]
+        script += triggers.create_triggers(_quoted(table.name), triggers.functions(table, where))
+    return [*script, _of_pages(where.schema)[-1]]
 
 
 def install(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
@@ -124,7 +124,7 @@ def install(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
 
 
 def turn_off() -> None:
-    """Capture nothing from now on. No host table is locked: only functions change, and only while they run."""
+    """Capture nothing from now on. Only functions are replaced, so no table of the host's is locked."""
     where = _names_or_raise()
     with _exclusively():
         for table in triggers.tables(host()):
@@ -134,7 +134,7 @@ def turn_off() -> None:
 
 
 def remove(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
-    """Drop triggers and functions; returns the tables whose lock was not to be had. The log stays."""
+    """Drop triggers and functions; returns the tables that could not be locked. The log stays."""
     where = _names_or_raise()
     turn_off()
     failed = []
@@ -156,16 +156,16 @@ def problems() -> list[Problem]:
     where = names()
     if where is None:
         return [Problem(CHANGES, "the tables of this package are missing; run: manage.py migrate")]
-    found = list(_problems_of_log(where))
+    wrong = list(_problems_of_log(where))
     with suppress(Installation.DoesNotExist):
         watched = installation().watched
         for table in triggers.tables(host()):
-            found += [Problem(table.name, what) for what in _wrong_with(table, where, watched.get(table.name, {}))]
-    return found
+            wrong += [Problem(table.name, what) for what in _wrong_with(table, where, watched.get(table.name, {}))]
+    return wrong
 
 
 def problems_of_pages() -> list[Problem]:
-    """The same of fresh pages. Apart from what is captured: nothing is missed meanwhile."""
+    """What is wrong with fresh pages. It is apart from ``problems``, because no write is missed meanwhile."""
     where = names()
     if where is None:
         return []
@@ -241,7 +241,7 @@ def _altered(table: Table, seen: _Seen, watched: dict[str, Any]) -> Iterator[str
 
 
 def installation() -> Installation:
-    """The one row; made anew where a host's test truncated it.
+    """The one row. It is made again if a host's test truncated the table.
 
     Raises:
         django.db.DatabaseError: the table is not there.
@@ -254,11 +254,11 @@ def installation() -> Installation:
 
 
 def fingerprint() -> str:
-    """What counts, and for whom: a deploy that changes it makes rows wrong that nobody writes to."""
-    found, settings = host(), conf.settings()
+    """A digest of which runs count, and for whom. A deploy that changes this makes rows wrong without a write."""
+    the_host, settings = host(), conf.settings()
     parts = [
-        found.run._meta.label, str(found.workspace), str(found.user), *map(str, found.path), str(found.used_at),
-        described(found.run_filter), ",".join(sorted(settings.grains)),
+        the_host.run._meta.label, str(the_host.workspace), str(the_host.user), *map(str, the_host.path),
+        str(the_host.used_at), described(the_host.run_filter), ",".join(sorted(settings.grains)),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -269,9 +269,9 @@ def fingerprint_changed(row: Installation) -> bool:
 
 
 def request_rescan(reason: str) -> None:
-    """Have every workspace looked at again, once nobody writes any more who began before now.
+    """Request a look at every workspace, for when all writers that began before now have ended.
 
-    Needed whenever something was wrong with capture and is not any more: what it missed is nobody's change.
+    It is needed whenever a problem of capture is over, because no change names what was missed.
     """
     if WorkspaceRecentWorkflow.objects.using(host().database).exists():
         with transaction.atomic(using=host().database):
@@ -280,11 +280,12 @@ def request_rescan(reason: str) -> None:
 
 
 def is_written_from_before(transaction_id: int) -> bool:
-    """Whether a session that began before a transaction may still write by the functions of then.
+    """Whether an older transaction than this one may still write with the trigger functions of its time.
 
-    It has written to a table of the host's, so it has a lock there. One that takes its lock later sees the functions of
-    now. The oldest transaction of all would be no answer: a forgotten prepared one, or one of another database, has no
-    end. A transaction id that is not reached yet is of the cluster that this one was restored from.
+    Such a transaction has written to a table of the host's, so it holds a lock there. A transaction that takes its lock
+    later sees the new functions. The age of the oldest transaction is no measure, because a forgotten prepared one, or
+    one in another database, may never end. An id that is not reached yet is from the cluster of which this one is a
+    restored copy, and nothing of then is left.
     """
     watched = [_quoted(table.name) for table in triggers.tables(host())]
     ((is_written,),) = _rows(
@@ -308,7 +309,7 @@ def is_written_from_before(transaction_id: int) -> bool:
 
 
 def _install_functions(where: Names, tell: Callable[[str], None]) -> bool:
-    """The log, the functions and the number of shards; True if a function changed that captured before."""
+    """Install the log, the functions and the number of shards; True if what was there before may have missed runs."""
     changed = False
     with _exclusively():
         for statement in triggers.create_log(where) if _log_is_missing(where) else ():
@@ -335,15 +336,15 @@ def _install_functions(where: Names, tell: Callable[[str], None]) -> bool:
 
 
 def _left_over(where: Names) -> list[str]:
-    """Functions of tables that the settings of before led to, and that capture still."""
+    """Functions that still capture a table which the settings no longer lead to."""
     wanted = [name for table in triggers.tables(host()) for name in _functions(table, where)]
-    found = _rows(
+    capturing = _rows(
         "SELECT quote_ident(nspname) || '.\"' || proname || '\"'"
         " FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE proname LIKE 'recent\\_workflows\\_%%'"
         " AND prorettype = 'trigger'::regtype AND quote_ident(nspname) = %s AND prosrc <> %s",
         [where.schema, triggers.OFF],
     )
-    return sorted({name for (name,) in found}.difference(wanted))
+    return sorted({name for (name,) in capturing}.difference(wanted))
 
 
 def _set_shards() -> None:
@@ -368,7 +369,7 @@ def _unbound(table: Table) -> bool:
 
 
 def _functions(table: Table, where: Names) -> dict[str, str]:
-    """The table's two functions, by the names that its triggers call: a renamed table keeps those that it had."""
+    """The table's two functions, by the names that its triggers call. A renamed table keeps the old names."""
     bound = dict(
         _rows(
             "SELECT tgname::text, quote_ident(nspname) || '.\"' || proname || '\"' FROM pg_trigger"
@@ -403,7 +404,7 @@ def _bind(table: Table, where: Names, tell: Callable[[str], None]) -> Problem | 
 
 
 def _patiently(table: Table, mode: str, wanted: list[str], tell: Callable[[str], None]) -> Problem | None:
-    """Execute statements under a table's lock, in a transaction of their own; returns why it was not to be had."""
+    """Execute statements under a table's lock, in a transaction of their own; returns why there was no lock."""
     seen = _seen(table.name)
     assert seen is not None
     until_s = time.monotonic() + NOWAIT_S
@@ -436,14 +437,16 @@ def _once(*statements: str) -> bool:
 
 def _blockers(oid: int) -> str:
     """Who holds locks on a table, for people."""
-    found = _rows(
+    holders = _rows(
         "SELECT DISTINCT a.pid, coalesce(a.usename::text, 'a prepared transaction'), coalesce(a.application_name, ''),"
         " coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)::text, '?')"
         " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.relation = %s AND l.granted"
         " AND l.mode LIKE '%%Exclusive%%' AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY 1 LIMIT 5",
         [oid],
     )
-    sessions = [f"session {pid} of {who}{f' ({app})' if app else ''}, open for {age} s" for pid, who, app, age in found]
+    sessions = [
+        f"session {pid} of {who}{f' ({app})' if app else ''}, open for {age} s" for pid, who, app, age in holders
+    ]
     return "; ".join(sessions) or "sessions that have ended meanwhile"
 
 
@@ -462,7 +465,7 @@ def _only_row() -> Any:
 
 
 def _seen(table: str) -> _Seen | None:
-    found = _rows(
+    tables = _rows(
         """
         SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname),
                (SELECT json_object_agg(attname, format_type(atttypid, atttypmod) || ' ' || attnum) FROM pg_attribute
@@ -478,16 +481,16 @@ def _seen(table: str) -> _Seen | None:
         """,
         [triggers.TRUNCATE_TRIGGER, [triggers.ROW_TRIGGER, triggers.TRUNCATE_TRIGGER], _quoted(table)],
     )
-    if not found:
+    if not tables:
         return None
-    oid, name, *rest = found[0]
+    oid, name, *rest = tables[0]
     columns, *others = (json.loads(each) if isinstance(each, str) else each for each in rest)
     return _Seen(oid, name, columns or {}, *others)
 
 
 def _body(function: str) -> str | None:
-    found = _rows("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(%s)", [function])
-    return str(found[0][0]) if found else None
+    bodies = _rows("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(%s)", [function])
+    return str(bodies[0][0]) if bodies else None
 
 
 @contextmanager
@@ -499,10 +502,10 @@ def _exclusively() -> Iterator[None]:
 
 
 def _names_or_raise() -> Names:
-    found = names()
-    if found is None:
+    where = names()
+    if where is None:
         raise NotInstalled("The tables of this package are missing. Run: manage.py migrate.")
-    return found
+    return where
 
 
 def _execute(statement: str) -> None:

@@ -43,11 +43,11 @@ WORKER_TIMEOUT_S: Final = 1.0
 """Seconds a worker waits for Redis. It is patient: a marker that it fails to drop silences savers until a tick."""
 
 ONE_RETRY: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-"""At once, for the pooled connection may be from before a restart of the broker."""
+"""One more attempt, at once: the pooled connection may be from before a restart of the broker."""
 
 
 class _Service:
-    """Redis or the broker, as this process knows it: left alone for a while after it failed, and told of once."""
+    """Redis or the broker, as this process knows it. After a failure it is left alone for a while, and logged once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -88,41 +88,41 @@ def reset() -> None:
 os.register_at_fork(after_in_child=reset)
 
 
-def connect(found: Host) -> None:
+def connect(the_host: Host) -> None:
     """Nudge after every Django save of a run, also by a proxy, a child or a multi-table parent of its model."""
     for model in apps.get_models():
-        if issubclass(model, found.run) or model in found.run._meta.parents:
+        if issubclass(model, the_host.run) or model in the_host.run._meta.parents:
             post_save.connect(_saved, sender=model, dispatch_uid="workflows_tasks.nudge")
 
 
 def _saved(*, instance: Model, using: str, update_fields: frozenset[str] | None, **_: Any) -> None:
-    found = host()
-    if using != found.database or (update_fields is not None and update_fields.isdisjoint(_relevant(found))):
+    the_host = host()
+    if using != the_host.database or (update_fields is not None and update_fields.isdisjoint(_relevant(the_host))):
         return
-    # Not by getattr: a deferred field would be loaded.
-    workspace = instance.__dict__.get(found.workspace.attname)
+    # Not by getattr, which would load a deferred field.
+    workspace = instance.__dict__.get(the_host.workspace.attname)
     if workspace is None:
         return
     try:
-        text = keys.as_text(found.workspace, workspace)
+        text = keys.as_text(the_host.workspace, workspace)
     except Exception:  # whatever a host's own field raises; only the database must judge what is saved
         return
     if text is not None:
         shard = keys.shard_of(text, conf.settings().shards)
-        # No partial: to tell what a robust hook raised, Django asks for its __qualname__.
+        # No partial: it has no __qualname__, which Django logs if a robust hook raises.
         transaction.on_commit(lambda: nudge(shard), using=using, robust=True)
 
 
 @cache
-def _relevant(found: Host) -> frozenset[str]:
+def _relevant(the_host: Host) -> frozenset[str]:
     """Names under which ``save(update_fields=...)`` may change what a row of ours says."""
-    reads = [field for prefix, field in found.filter_reads.fields if not prefix]
-    fields = [found.workspace, found.user, found.path[0], found.used_at, *reads]
+    reads = [field for prefix, field in the_host.filter_reads.fields if not prefix]
+    fields = [the_host.workspace, the_host.user, the_host.path[0], the_host.used_at, *reads]
     return frozenset(name for field in fields for name in (field.name, getattr(field, "attname", field.name)))
 
 
 def nudge(shard: int) -> None:
-    """See that a flush of a shard is under way. Never raises; one bounded wait for each outage, process and pause."""
+    """See that a flush of a shard is under way. Never raises. In an outage a process waits briefly, once a pause."""
     now_s = time.monotonic()
     if now_s < _due_s.get(shard, 0.0):
         return
@@ -184,7 +184,7 @@ def send(shard: int, *, wait_s: float = 0.0, due_us: int | None = None, gated: b
 def _take_marker(shard: int) -> float | None:
     """None if the marker was free and is ours now; else the seconds until the flush that it stands for is due.
 
-    Never more than a flush is put off: Redis' clock may have stepped back, and its markers live an hour longer then.
+    The result is never longer than a flush is put off. If Redis' clock steps back, its markers live far longer.
     """
     pipeline = _client(conf.settings().save_timeout_s).pipeline(transaction=False)
     pipeline.set(_marker(shard), 1, nx=True, px=round(GRACE_S * 1000))
@@ -194,7 +194,7 @@ def _take_marker(shard: int) -> float | None:
 
 
 def _quietly(command: Callable[[Any], object], timeout_s: float) -> None:
-    """A command whose failure costs a message too many or a tick, and nothing else."""
+    """Send Redis a command. Its failure costs no more than an extra message, or a wait for the tick."""
     if not conf.settings().redis_url or _redis.is_away:
         return
     try:

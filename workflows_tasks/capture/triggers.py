@@ -32,7 +32,7 @@ TRUNCATE_TRIGGER: Final = "recent_workflows_truncate"
 LOG_COLUMNS: Final = {
     "id": "uuid PRIMARY KEY DEFAULT gen_random_uuid()",  # no sequence: a restore or a promoted replica cannot collide
     "shard": "integer NOT NULL",
-    "shards": "integer NOT NULL",  # how many there were for whoever wrote it
+    "shards": "integer NOT NULL",  # the number of shards that the writer knew
     "workspace": "text",  # null: unknown, or not only one
     "run": "text",  # null: a scope
     "lookup": "text",  # of a scope: the foreign keys that lead from its runs to its key; '' is every run
@@ -103,30 +103,31 @@ class Table:
         return list(dict.fromkeys(read))
 
 
-def tables(found: Host) -> list[Table]:
+def tables(the_host: Host) -> list[Table]:
     """Every table whose writes can change a row of ours."""
     by_name: dict[str, Table] = {}
-    reads = [(prefix, each) for prefix, each in found.filter_reads.fields]
+    reads = [(prefix, each) for prefix, each in the_host.filter_reads.fields]
     of_run = [
-        found.workspace,
-        found.user,
-        found.path[0],
-        found.used_at,
+        the_host.workspace,
+        the_host.user,
+        the_host.path[0],
+        the_host.used_at,
         *(each for prefix, each in reads if not prefix),
     ]
-    for model in _own_tables(found.run, of_run):
+    for model in _own_tables(the_host.run, of_run):
         columns = sorted({each.column for each in of_run if _table(each.model) == _table(model)})
-        workspace = found.workspace.column if _table(found.workspace.model) == _table(model) else None
+        workspace = the_host.workspace.column if _table(the_host.workspace.model) == _table(model) else None
         key = model._meta.pk.column
         by_name[_table(model)] = Table(_table(model), run=RunPart(str(key), workspace, tuple(columns)))
-    ways = [(LOOKUP_SEP.join(hop.name for hop in found.path[:n]), found.path[n]) for n in range(1, len(found.path))]
+    path = the_host.path
+    ways = [(LOOKUP_SEP.join(hop.name for hop in path[:n]), path[n]) for n in range(1, len(path))]
     by_part: dict[tuple[str, str], set[str]] = {}
     for lookup, each in [*ways, *((prefix, each) for prefix, each in reads if prefix)]:
         by_part.setdefault((_table(each.model), lookup), set()).add(str(each.column))
     for (name, lookup), columns_read in sorted(by_part.items()):
-        target: Any = found.lookup_field(lookup).target_field  # type: ignore[attr-defined]
+        target: Any = the_host.lookup_field(lookup).target_field  # type: ignore[attr-defined]
         key = _key_in(name, target)
-        part = ScopePart(lookup, key, lookup == found.workspace.name, tuple(sorted(columns_read)))
+        part = ScopePart(lookup, key, lookup == the_host.workspace.name, tuple(sorted(columns_read)))
         by_name.setdefault(name, Table(name)).scopes.append(part)
     return list(by_name.values())
 
@@ -163,7 +164,7 @@ class Names:
 
     @classmethod
     def of_schema(cls, schema: str) -> Names:
-        """Args: schema: its quoted name."""
+        """The names in a schema, which is quoted already."""
         return cls(schema, f'{schema}."{CHANGES}"', f'{schema}."{WorkspaceRecentWorkflow._meta.db_table}"')
 
     def function(self, table: Table) -> str:
@@ -186,9 +187,9 @@ def create_log(names: Names) -> list[str]:
     """Statements that make the change log where it is missing."""
     columns = ", ".join(f'"{name}" {kind}' for name, kind in LOG_COLUMNS.items())
     return [
-        # A queue is all dead rows: vacuumed by their number, at full speed.
+        # The log is a queue, so most of its rows are dead: vacuum them by their number, at full speed.
         f"CREATE TABLE IF NOT EXISTS {names.log} ({columns}) WITH ({_VACUUM})",
-        # Of a workspace, oldest first: what a flush takes, and what waits for a page.
+        # A flush takes a workspace's oldest changes by it, and a fresh page reads the workspace's changes.
         f'CREATE INDEX IF NOT EXISTS "{CHANGES}_take" ON {names.log} (shard, workspace, at)',
         f'CREATE INDEX IF NOT EXISTS "{CHANGES}_scopes" ON {names.log} (shard, at) WHERE run IS NULL',
         f'CREATE INDEX IF NOT EXISTS "{CHANGES}_quarantine" ON {names.log} (shard, at) WHERE error IS NOT NULL',
@@ -205,9 +206,9 @@ def create_function(name: str, body: str) -> str:
     )
 
 
-def _has_dated_key(found: Host) -> bool:
-    """Whether a key's text depends on the session's style of dates. Setting that costs each write, so only then."""
-    fields = (found.run_key, found.workspace, *(hop.target_field for hop in found.path))
+def _has_dated_key(the_host: Host) -> bool:
+    """Whether a key's text depends on the session's style of dates. Only then it is set, as that slows writes."""
+    fields = (the_host.run_key, the_host.workspace, *(hop.target_field for hop in the_host.path))
     return any(column_type(each).startswith(("date", "time", "interval")) for each in fields)
 
 
@@ -226,10 +227,9 @@ END
 
 
 def _is_ready(names: Names) -> str:
-    """SQL: the log is there, may be written, has the columns that we write, and no later one that must be given.
+    """SQL: the log has the columns that we write, they may be written, and nobody added a column that is NOT NULL.
 
-    Asked with every change, so it must be cheap: privileges come from a cache, and the scan of later columns finds
-    none.
+    Every change asks this, so it must be cheap. Privileges come from a cache, and the scan of added columns finds none.
     """
     log = f"to_regclass('{_literal(names.log)}')"
     writable = " AND ".join(f"has_column_privilege({log}, '{name}', 'INSERT')" for name in WRITTEN)
@@ -304,8 +304,8 @@ def _run_code(part: RunPart, names: Names, shards: int) -> str:
         IF now_is[2] IS NOT NULL THEN {known("now_is")} END IF;
         IF was[2] IS NOT NULL AND was[1:2] IS DISTINCT FROM now_is[1:2] THEN {known("was")} END IF;"""
     else:
-        # The child's row is inserted after this one, and says so. But this one alone may be deleted, and made again
-        # before the end of the transaction, when foreign keys are checked.
+        # An INSERT is not logged here: the child's row follows, and its trigger logs the run. A DELETE must be logged
+        # here: this row alone may go, and come back before foreign keys are checked at the end of the transaction.
         normal = f"""
         IF now_is IS NOT NULL THEN {unknown("now_is[1]")} END IF;
         IF was[1] IS DISTINCT FROM now_is[1] THEN {unknown("was[1]")} END IF;"""
@@ -321,7 +321,7 @@ def _run_code(part: RunPart, names: Names, shards: int) -> str:
 
 
 def _scope_code(part: ScopePart, names: Names, shards: int) -> str:
-    """A change of what runs lead through names them by a lookup: the trigger does not know which they are."""
+    """Code that logs a scope: the runs that lead to this row, by lookup and key. The trigger cannot know them."""
     if part.key is None:
         columns, writes = list(part.columns), {"now_is": _every_run(names, shards), "was": ""}
         fallback = _every_run(names, shards)
@@ -359,9 +359,9 @@ def _scope_code(part: ScopePart, names: Names, shards: int) -> str:
 def truncate_body(table: Table, names: Names, shards: int) -> str:
     """Body of the function that a TRUNCATE calls.
 
-    Where our own table is empty there is no row that could be wrong, and a host's tests truncate all tables again and
-    again. With the runs gone too, what waits in the log concerns nothing any more. Both hold only for a snapshot that
-    is newer than the table's lock, so not in a transaction with one snapshot for all.
+    If our own table is empty, no row can be wrong, and nothing is logged: a host's tests truncate all tables all the
+    time. If the runs are gone too, the changes in the log concern nothing any more, and are deleted. Both need a
+    snapshot that is newer than the table's lock, and only READ COMMITTED takes one.
     """
     forget = f"""
         IF has_table_privilege(to_regclass('{_literal(names.log)}'), 'DELETE') THEN DELETE FROM {names.log}; END IF;"""
@@ -391,9 +391,9 @@ END
 
 
 def create_triggers(relation: str, functions: Iterable[str]) -> list[str]:
-    """Statements that bind a table to its two functions. All that may ever change is in the functions.
+    """Statements that bind a table to its two functions. A trigger never changes; its function may.
 
-    ``OR REPLACE``: another process may have made them since somebody looked.
+    They say ``OR REPLACE`` because another process may have made the triggers meanwhile.
     """
     row, truncate = functions
     return [

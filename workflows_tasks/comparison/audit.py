@@ -23,8 +23,8 @@ FAILURES_KEPT = 20
 def step() -> int:
     """Compare as many parts as a round within ``AUDIT_PERIOD_S`` needs; returns how many runs it logged for repair.
 
-    The place is stored before a part is compared. A part whose step is killed is passed over and stays noted, as one
-    that fails does; the round would else never come past it.
+    The position is stored before a part is compared. So if a part kills its step, the next step goes on after it, and
+    the part stays noted as failed. Otherwise the round would never get past it.
     """
     row = installation()
     if row.audit_after is None:

@@ -1,7 +1,7 @@
 """Compare the table with the runs in one snapshot, and tell drift from what waits.
 
 A difference is *waiting* if the change log of that snapshot explains it, *refused* if only quarantined changes do, and
-else *drift*. No second look is needed, because a change and its record commit together.
+*drift* if nothing does. One look is enough, because a write and its change in the log commit together.
 """
 
 from __future__ import annotations
@@ -45,14 +45,17 @@ _open_chunks: list[Callable[[str], Sql]] = []
 
 
 def explain_by(condition: Callable[[str], Sql]) -> None:
-    """Register what else explains differences: ``condition`` makes SQL of a workspace that is true where its history is
-    not filled yet. The backfill is what registers itself here."""
+    """Register what else explains differences. The app ``backfill`` registers that history is not filled yet.
+
+    Args:
+        condition: given SQL of a workspace, returns a condition that is true if a difference there is explained.
+    """
     if condition not in _open_chunks:
         _open_chunks.append(condition)
 
 
 class Difference(NamedTuple):
-    """One key: what the table says, None where there is no row, and what is true, None where no run is. All as text."""
+    """One key: what the table says (None without a row), and what the runs say (None without a run). All as text."""
 
     workspace: str
     uid: str
@@ -97,14 +100,14 @@ def snapshot(*, statement_s: float | None = None) -> Iterator[None]:
     """
     connection = connections[host().database]
     limit_s = conf.settings().compare_timeout_s if statement_s is None else statement_s
-    with transaction.atomic(using=connection.alias), cursor() as executing:
+    with transaction.atomic(using=connection.alias), cursor() as db:
         if not connection.savepoint_ids:
-            executing.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         names = ", ".join(quoted(table.name) for table in tables(host()))
         # Before any SELECT, even of a setting: that takes the snapshot. SET and LOCK do not.
-        executing.execute(f"SET LOCAL lock_timeout = '{LOCK_S * 1000:.0f}ms'")
-        executing.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-        executing.execute(*set_locally(limits(statement_s=limit_s, lock_s=LOCK_S, idle_s=limit_s + 30)))
+        db.execute(f"SET LOCAL lock_timeout = '{LOCK_S * 1000:.0f}ms'")
+        db.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+        db.execute(*set_locally(limits(statement_s=limit_s, lock_s=LOCK_S, idle_s=limit_s + 30)))
         yield
 
 
@@ -113,13 +116,13 @@ def compare(
 ) -> list[Difference]:
     """Keys of a range of workspaces where table and runs differ, in one snapshot.
 
-    Where ``BACKFILL_FILTER`` leaves old runs out, a row may rightly be anywhere from the newest run that
-    history counts to the newest run there is.
+    Where ``BACKFILL_FILTER`` leaves old runs out, a row is right anywhere from the newest run that history counts to
+    the newest run of all.
 
     Args:
         uid: only keys of this grain.
-        all_rows: keys that agree, too.
-        part: ``(n, of)``: only workflows of the n-th of so many parts, for a workspace too large for one statement.
+        all_rows: return keys that agree, too.
+        part: ``(number, of)``: only one of so many parts of the workflows, if a workspace is too large for a statement.
     """
     with snapshot():
         return [Difference(*row) for row in rows(_statement(among, uid, part, all_rows=all_rows))]
@@ -170,7 +173,7 @@ def _of_part(workflow: str, part: tuple[int, int]) -> str:
 
 
 def _expected(among: Range, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sql]:
-    """What history counts, joined; and whether a key differs."""
+    """A join with the newest runs that history counts, and the condition that a key differs."""
     differs = "(stored.last_used_at, stored.last_run_id) IS DISTINCT FROM (truth.used_at, truth.run)"
     parts = fragments()
     if not parts.has_history_filter:
@@ -196,8 +199,8 @@ def _open() -> Sql:
 def _explained(kind: str) -> Sql:
     """Condition on ``difference``: a change of this kind explains it.
 
-    It names the row's run or the true one, with this workspace or without any; or it is a scope that names every run,
-    this workspace, or what one of the two runs leads through.
+    The change names the row's run or the newest run, or it is a scope that names one of them. Its workspace is this
+    one, or unknown.
     """
     workspace = text_of("difference.workspace")
     of_run = [text_of(f"difference.{run}") for run in ("stored_run", "run")]

@@ -19,11 +19,12 @@ STATES: Final = (DRIFT, REFUSED, WAITING, AGREES)
 """The worst first."""
 
 WRONG, EXCEPT_WAITING = 1, 2
-"""Exit status: drift, or a part that could not be compared; agree, except for what waits or is in quarantine."""
+"""Exit status. ``WRONG``: there is drift, or a part could not be compared. ``EXCEPT_WAITING``: table and runs agree,
+except where changes wait or are in quarantine."""
 
 
 class Verified:
-    """Parts of a comparison, added up. Only the first differences of each state are kept: a table may be empty."""
+    """Parts of a comparison, added up. Only the first differences of each state are kept: there may be millions."""
 
     def __init__(self, most: int | None, *, repaired: bool = False) -> None:
         self.counts: Counter[str] = Counter()

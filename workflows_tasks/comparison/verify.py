@@ -68,7 +68,7 @@ def repair(differences: Iterable[Difference]) -> int:
 
 
 def repair_now(differences: Iterable[Difference]) -> None:
-    """The same, and flush in this process; returns when it is done."""
+    """Repair, and flush in this process; returns when it is done."""
     if repair(differences):
         flush.flush_all()
 

@@ -1,1 +1,1 @@
-"""How the pipeline is: what is counted, what an operator asks, what is wrong and where to look."""
+"""Watching the pipeline: log and metrics, its state, its health, and the indexes that it needs."""

@@ -1,4 +1,4 @@
-"""Statements of ours that no index of the host serves. Each would read all runs, again and again."""
+"""Find statements of ours that no index of the host serves. Each would read all runs, again and again."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def _equalities(host: Host) -> Iterator[Any]:
 def _catalogue(need: Need) -> tuple[str | None, bool]:
     """The kind of the table, None if it is missing; and whether one of its indexes serves the need.
 
-    A partial index serves what has an order, since the host made it for such pages; for an equality alone only if all
-    it leaves out is null.
+    A partial index serves a need that has an order, because the host made the index for such pages. It serves an
+    equality alone only if it leaves out nothing but nulls.
     """
     statement = """
         SELECT c.relkind::text, (

@@ -1,7 +1,7 @@
 """Every log line and every metric in one place: the code says what happened, this module says it in words.
 
-Counters and histograms are kept in the row of each shard and written by the flush's own transaction. A host may run one
-task per process, and ``status``, Prometheus and the demo all read the same numbers.
+Counters and histograms are stored in each shard's row, because a worker's process may end after one task. The flush's
+own transaction writes them. ``status``, Prometheus and the demo read the same numbers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The chain: each flush of a shard sends the message of the next, until one finds nothing. There is one chain a shard.
 
 The shard's row says when its next flush is due, and a message says for which due time it was sent. A flush that finds
-another one due sends none, so several chains become one again. Without that, every message of a process that Redis does
-not answer would begin a chain of its own, and messages would grow with the saves.
+another one due sends none, so several chains become one again. Otherwise each message of a process without Redis would
+begin a chain of its own, and messages would grow with the saves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workflows_tasks.projection.flush import DB_ERRORS, Flushed, flush, has_chan
 from workflows_tasks.projection.sql import Sql, compose, execute, quoted, rows, value
 
 CHANGES_A_WINDOW: Final = 5
-"""Changes of one flush after which the next follows a whole window later. The fewer, the sooner."""
+"""After a flush of so many changes the next one is due a whole window later. After fewer it is due sooner."""
 
 _DUE: Final = "(extract(epoch FROM due_at) * 1000000)::bigint, extract(epoch FROM due_at - clock_timestamp())::float8"
 
@@ -38,20 +38,20 @@ def run(shard: int, *, due_us: int | None = None, gated: bool = False, nudge_fai
     """Do what a flush message asks: flush the shard, and see that the next flush comes if there is to be one.
 
     Args:
-        due_us: when it was due, if a flush sent it.
-        gated: its sender sends no other for most of a window, so the chain must not end before a window is over.
-        nudge_failures: failures of its sender, to be counted.
+        due_us: the due time that the message was sent for, if a flush sent it.
+        gated: its sender is without Redis, and sends no other for most of a window. So the chain must last a window.
+        nudge_failures: failed nudges of its sender, to be counted.
 
     Raises:
         as ``flush.flush``.
     """
     if gated:
-        with suppress(*DB_ERRORS):  # the flush meets it too, and tells
+        with suppress(*DB_ERRORS):  # the flush below meets it too, and reports it
             execute(_stay_awake(shard))
     done = flush(shard, nudge_failures=nudge_failures)
     if done.is_busy or current_app.conf.task_always_eager:
-        return  # whoever holds the shard goes on until it finds nothing; and an eager "later" would be now
-    # Asked after the flush: while this one held the shard, the one that was due may have come, found it busy and gone.
+        return  # the flush that holds the shard goes on until it finds nothing; an eager task would run now, not later
+    # Ask after the flush: the one that was due may have come meanwhile, found the shard busy, and ended.
     another = _due(_another(shard, due_us))
     following = another or _due(_next(shard, done))
     if following is None:
@@ -78,7 +78,7 @@ def _stay_awake(shard: int) -> Sql:
 
 
 def _another(shard: int, due_us: int | None) -> Sql:
-    """The flush that is due later, unless this message was sent for it. While flushes fail, none is counted on."""
+    """The flush that is due later, unless this message was sent for it. None counts while flushes fail."""
     return compose(
         """SELECT {due} FROM {table} WHERE number = {shard} AND due_at > clock_timestamp() AND failing_since IS NULL
             AND (extract(epoch FROM due_at) * 1000000)::bigint IS DISTINCT FROM {due_us}""",

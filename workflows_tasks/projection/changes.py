@@ -12,10 +12,10 @@ from workflows_tasks.keys import shard_sql, text_of
 from workflows_tasks.projection.sql import Sql, compose, execute, join, keys, rows, value
 
 MOST_TAKEN: Final = 20_000
-"""Changes of runs in one slice."""
+"""Changes of runs that one slice takes at most."""
 
 MOST_OF_WORKSPACE: Final = 10_000
-"""Of those, of one workspace: others do not wait behind a flood."""
+"""Of these, changes of one workspace at most, so that other workspaces do not wait behind a flood."""
 
 MOST_SCOPES: Final = 500
 """Scopes that one slice resolves together at most."""
@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Changes that name many runs: one, or several of one lookup, which are resolved together."""
+    """A scope, or several of one lookup that are resolved together."""
 
     ids: tuple[str, ...]
     workspace: str | None
@@ -53,7 +53,7 @@ class Scope(NamedTuple):
     high: str | None
 
     def first(self, count: int) -> Scope:
-        """The first of several."""
+        """The first ``count`` of several."""
         return self._replace(ids=self.ids[:count], keys=self.keys[:count])
 
     def __str__(self) -> str:
@@ -64,64 +64,67 @@ class Scope(NamedTuple):
         return " ".join(f"{name}={part}" for name, part in parts.items() if part is not None)
 
 
-def take_runs(shard: int) -> list[Change]:
-    """Changes of runs of a shard: a bounded number of each workspace, those workspaces first that wait longest.
+_TAKE_RUNS: Final = """
+WITH RECURSIVE spaces(workspace) AS (
+    (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NOT NULL
+     ORDER BY workspace LIMIT 1)
+    UNION ALL
+    SELECT (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards}
+            AND workspace > spaces.workspace ORDER BY workspace LIMIT 1)
+    FROM spaces WHERE spaces.workspace IS NOT NULL
+), oldest AS (
+    SELECT spaces.workspace, first.at FROM spaces CROSS JOIN LATERAL (
+        SELECT at FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace = spaces.workspace
+          AND run IS NOT NULL AND {takeable} ORDER BY at LIMIT 1
+    ) AS first
+    WHERE spaces.workspace IS NOT NULL ORDER BY first.at LIMIT {most}
+), taken AS (
+    (SELECT each.* FROM (SELECT * FROM oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
+        SELECT workspace, run, id, at FROM {log}
+        WHERE shard = {shard} AND shards = {shards} AND workspace = oldest.workspace AND run IS NOT NULL
+          AND {takeable} ORDER BY at LIMIT {of_workspace}
+    ) AS each LIMIT {most})
+    UNION ALL
+    (SELECT workspace, run, id, at FROM {log}
+     WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
+     ORDER BY at LIMIT {of_workspace})
+), quarantined AS (
+    SELECT workspace, run, id, at, {takeable} AS is_taken FROM {log}
+    WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
+)
+SELECT workspace, run, array_agg(id::text),
+       array_agg(extract(epoch FROM clock_timestamp() - at)::float8),
+       run IN (SELECT run FROM quarantined)
+FROM (
+    SELECT * FROM taken
+    UNION ALL
+    SELECT workspace, run, id, at FROM quarantined WHERE NOT is_taken AND run IN (SELECT run FROM taken)
+) AS change
+GROUP BY workspace, run
+"""
 
-    Nothing is deleted here: what a slice does not finish must still be there. The loop walks from workspace to
+
+def take_runs(shard: int) -> list[Change]:
+    """Read changes of runs of a shard: a bounded number of each workspace. Workspaces that wait longest come first.
+
+    Nothing is deleted here, because what a slice does not finish must stay in the log. The loop walks from workspace to
     workspace in the index, so a million changes of one cost no more than one change of each of the others. A change in
     quarantine comes along with a later change of its run.
     """
     statement = compose(
-        """
-        WITH RECURSIVE spaces(workspace) AS (
-            (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NOT NULL
-             ORDER BY workspace LIMIT 1)
-            UNION ALL
-            SELECT (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards}
-                    AND workspace > spaces.workspace ORDER BY workspace LIMIT 1)
-            FROM spaces WHERE spaces.workspace IS NOT NULL
-        ), oldest AS (
-            SELECT spaces.workspace, first.at FROM spaces CROSS JOIN LATERAL (
-                SELECT at FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace = spaces.workspace
-                  AND run IS NOT NULL AND {takeable} ORDER BY at LIMIT 1
-            ) AS first
-            WHERE spaces.workspace IS NOT NULL ORDER BY first.at LIMIT {most}
-        ), taken AS (
-            (SELECT each.* FROM (SELECT * FROM oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
-                SELECT workspace, run, id, at FROM {log}
-                WHERE shard = {shard} AND shards = {shards} AND workspace = oldest.workspace AND run IS NOT NULL
-                  AND {takeable} ORDER BY at LIMIT {of_workspace}
-            ) AS each LIMIT {most})
-            UNION ALL
-            (SELECT workspace, run, id, at FROM {log}
-             WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
-             ORDER BY at LIMIT {of_workspace})
-        ), quarantined AS (
-            SELECT workspace, run, id, at, {takeable} AS is_taken FROM {log}
-            WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
-        )
-        SELECT workspace, run, array_agg(id::text),
-               array_agg(extract(epoch FROM clock_timestamp() - at)::float8),
-               run IN (SELECT run FROM quarantined)
-        FROM (
-            SELECT * FROM taken
-            UNION ALL
-            SELECT workspace, run, id, at FROM quarantined WHERE NOT is_taken AND run IN (SELECT run FROM taken)
-        ) AS change
-        GROUP BY workspace, run
-        """,
+        _TAKE_RUNS,
         shard=shard, takeable=TAKEABLE,
         most=MOST_TAKEN, of_workspace=MOST_OF_WORKSPACE,
     )  # fmt: skip
-    # Or the planner, whose statistics are from before a flood, reads all of it to take the oldest.
+    # Statistics may be from before a flood, and the planner would read all of the flood to find the oldest changes.
     execute(Sql("SET LOCAL enable_bitmapscan = off"))
-    taken = [Change(*row) for row in rows(statement)]
+    pending = [Change(*row) for row in rows(statement)]
     execute(Sql("SET LOCAL enable_bitmapscan = on"))
-    return taken
+    return pending
 
 
 def take_scope(shard: int) -> Scope | None:
-    """The scope of a shard that waits longest, with others of the same lookup: a bulk insert leaves thousands."""
+    """Read the scope of a shard that waits longest, with others of its lookup: a bulk insert leaves thousands."""
     statement = compose(
         """
         SELECT array_agg(id::text ORDER BY at), workspace, lookup, array_agg(key ORDER BY at), low, high FROM (
@@ -135,10 +138,10 @@ def take_scope(shard: int) -> Scope | None:
         """,
         shard=shard, takeable=TAKEABLE, most=MOST_SCOPES, workspace_lookup=value(host().workspace.name),
     )  # fmt: skip
-    found = next(iter(rows(statement)), None)
-    if found is None:
+    row = next(iter(rows(statement)), None)
+    if row is None:
         return None
-    ids, workspace, lookup, keys, low, high = found
+    ids, workspace, lookup, keys, low, high = row
     return Scope(tuple(ids), workspace, lookup, tuple(keys), low, high)
 
 
@@ -175,13 +178,13 @@ def retry_quarantined() -> int:
 
 def log_runs(runs: Iterable[tuple[str, str]]) -> int:
     """Log changes of runs, each ``(workspace, run)`` as text, as a trigger would; returns how many."""
-    given = list(runs)
-    if not given:
+    pairs = list(runs)
+    if not pairs:
         return 0
     return _insert(
         Sql(
             "SELECT DISTINCT workspace, run FROM unnest(%s::text[], %s::text[]) AS given(workspace, run)",
-            ([workspace for workspace, _ in given], [run for _, run in given]),
+            ([workspace for workspace, _ in pairs], [run for _, run in pairs]),
         )
     )
 
@@ -213,11 +216,11 @@ def _insert(named: Sql) -> int:
 
 
 def log_scopes(shard: int, scopes: Iterable[Scope]) -> int:
-    """Log scopes of a shard, each of one key: smaller ones in the place of a wide one. Their ids are not used."""
-    given = [[each.workspace, each.lookup, each.keys[0], each.low, each.high] for each in scopes]
-    if not given:
+    """Log scopes of a shard, each of one key; returns how many. Their ids are ignored: the log makes new ones."""
+    records = [[each.workspace, each.lookup, each.keys[0], each.low, each.high] for each in scopes]
+    if not records:
         return 0
-    columns = [list(column) for column in zip(*given, strict=True)]
+    columns = [list(column) for column in zip(*records, strict=True)]
     arrays = join(", ", [keys(column) for column in columns])
     return execute(
         compose(
@@ -238,8 +241,8 @@ def log_everything() -> None:
 def deal_again() -> int:
     """Give changes that were written for another number of shards to the shards there are now; returns how many.
 
-    One statement deletes and inserts, so two processes that do this at once share the work. What an old trigger wrote
-    "for every shard" is given to every shard by each of its copies: more than needed, never less.
+    One statement deletes and inserts, so two processes that do this at once share the work. An old trigger that meant
+    every shard wrote one copy for each. Each copy now goes to every shard: more than needed, never less.
     """
     shards = conf.settings().shards
     return execute(
@@ -271,7 +274,7 @@ class ShardChanges:
 
 
 MOST_COUNTED: Final = 100_000
-"""Changes that are counted of a shard; more are shown as this number."""
+"""Changes of a shard that are counted at most. A longer log is shown as this number."""
 
 
 def status() -> list[ShardChanges]:

@@ -1,4 +1,4 @@
-"""A flush of one shard: a series of slices, each one transaction, each progress that a kill cannot take back.
+"""A flush of one shard: a series of slices, each a transaction of its own, so a kill undoes no more than one.
 
 A slice locks the shard, takes changes, advances or recomputes the rows that they concern, and forgets those changes.
 All of it commits together. docs/design.md argues why the table is exact.
@@ -48,13 +48,13 @@ from workflows_tasks.projection.writer import ADVANCE, RECOMPUTE, Write
 DB_ERRORS: Final = (DatabaseError, InterfaceError)
 
 MOST_RECOMPUTED: Final = 5_000
-"""Rows that one slice recomputes at most; what is left is the next slice's."""
+"""Rows that one slice recomputes at most. The next slice goes on with the others."""
 
 SEARCH_S: Final = 0.5
 """Seconds after which a slice begins no further search."""
 
 HOPELESS: Final = 100
-"""Changes that are refused one by one, with none that is not, after which it is no change's fault."""
+"""If so many changes are refused one by one and none passes, the error is the shard's and not a change's."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class _Slice:
     started_s: float = field(default_factory=time.monotonic)
     done: int = 0
 
-    def finish(self, taken: Sequence[Change], ids: Sequence[str], counts: Mapping[str, int]) -> None:
+    def finish(self, pending: Sequence[Change], ids: Sequence[str], counts: Mapping[str, int]) -> None:
         """Forget changes, and count them in the shard's row."""
         changes.forget(ids)
         took_s = time.monotonic() - self.started_s
@@ -93,13 +93,13 @@ class _Slice:
             self.counters[name] = self.counters.get(name, 0) + count
         ages_s = [
             max(age_s + took_s, 0.0)
-            for each in taken for change, age_s in zip(each.ids, each.ages_s, strict=True) if change in forgotten
+            for each in pending for change, age_s in zip(each.ids, each.ages_s, strict=True) if change in forgotten
         ]  # fmt: skip
         telemetry.observe(self.counters, "commit_to_visible", *ages_s)
         telemetry.observe(self.counters, "slice_seconds", took_s)
         _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None)
         if self.was_failing:
-            _shard(self.shard).update(due_at=None)  # it was a pause, with no message behind it
+            _shard(self.shard).update(due_at=None)  # the end of a pause, for which no message was sent
             telemetry.flush_recovered(shard=self.shard)
         telemetry.slice_flushed(shard=self.shard, changes=self.done, counts=counts, took_s=took_s)
 
@@ -108,19 +108,19 @@ def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
     """Flush a shard until nothing can be taken, or a quarter of the time limit is over.
 
     Args:
-        nudge_failures: failures that savers had beside their saves, to be counted.
+        nudge_failures: failed nudges of the process that sent the message, to be counted.
 
     Raises:
         WrongShards: this process is set to another number of shards than the database.
-        django.db.DatabaseError, django.db.InterfaceError: an error that meets every change. It is kept in the shard's
-            row; the changes stay in the log.
+        django.db.DatabaseError, django.db.InterfaceError: an error that every change meets. It is kept in the shard's
+            row, and the changes stay in the log.
     """
     total = Flushed()
     until_s = time.monotonic() + conf.settings().flush_time_limit_s / 4
     if nudge_failures:
         count(shard, nudge_failures=nudge_failures)
     try:
-        while _flush_runs(shard, total, until_s) + _flush_scope(shard, total):  # both of them, every time
+        while _flush_runs(shard, total, until_s) + _flush_scope(shard, total):  # "+" runs both, each time
             if time.monotonic() >= until_s:
                 total.more = True
                 break
@@ -154,14 +154,14 @@ def flush_all(progress: Callable[[int], None] = lambda _: None) -> Flushed:
 
 
 def count(shard: int, **counts: int) -> None:
-    """Add to counters of a shard outside a slice."""
+    """Add to counters of a shard, in a transaction of its own."""
     try:
         with _slice(shard) as current:
             for name, number in counts.items():
                 current.counters[name] = current.counters.get(name, 0) + number
             _shard(shard).update(counters=current.counters)
     except _ShardBusy:
-        return  # a number is worth no wait
+        return  # a lost count is better than a wait
 
 
 def has_changes(shard: int) -> bool:
@@ -173,10 +173,10 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     """One slice of changes of runs; True if it flushed any."""
     try:
         with _slice(shard) as current:
-            taken = changes.take_runs(shard)
-            if not taken:
+            pending = changes.take_runs(shard)
+            if not pending:
                 return False
-            written = _flush_changes(current, taken)
+            written = _flush_changes(current, pending)
     except DB_ERRORS as error:
         if not transactions.is_refusal(error):
             raise
@@ -186,14 +186,14 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     return current.done > 0
 
 
-def _flush_changes(current: _Slice, taken: Sequence[Change]) -> int:
+def _flush_changes(current: _Slice, pending: Sequence[Change]) -> int:
     """Advance or recompute the rows of these changes, and forget them; returns how many rows were written."""
-    runs = list(dict.fromkeys(change.run for change in taken))
+    runs = list(dict.fromkeys(change.run for change in pending))
     writes, unfinished = _decide(current.shard, runs)
     written = writer.write(writes)
     kept = _runs_of(runs, [*unfinished, *written.failed])
-    ids = [change_id for change in taken if change.run not in kept for change_id in change.ids]
-    current.finish(taken, ids, written.counts)
+    ids = [change_id for change in pending if change.run not in kept for change_id in change.ids]
+    current.finish(pending, ids, written.counts)
     return written.rows
 
 
@@ -207,8 +207,8 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Ke
         Write(kind, Key(workspace, uid, workflow), Newest(was_used_at, was_run), Newest(used_at, run))
         for kind, workspace, uid, workflow, was_used_at, was_run, used_at, run in rows(_concerned(shard, runs))
     ]
-    wanted = [write.key for write in planned if write.kind == RECOMPUTE][:MOST_RECOMPUTED]
-    newest = searches.newest(wanted, until_s=time.monotonic() + SEARCH_S) if wanted else {}
+    to_search = [write.key for write in planned if write.kind == RECOMPUTE][:MOST_RECOMPUTED]
+    newest = searches.newest(to_search, until_s=time.monotonic() + SEARCH_S) if to_search else {}
     writes, unfinished = [], []
     for write in planned:
         if write.kind == ADVANCE:
@@ -220,14 +220,47 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Ke
     return writes, unfinished
 
 
+_CONCERNED: Final = """
+WITH candidate AS MATERIALIZED (
+    SELECT * FROM {newest}
+), concerned AS (
+    SELECT workspace, uid, workflow FROM candidate
+    UNION
+    SELECT workspace_id, uid, published_run_id FROM {table} AS stored
+    WHERE stored.last_run_id = ANY({runs}) AND {stored_in_shard}
+), compared AS (
+    SELECT concerned.*, stored.id, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
+           candidate.used_at, candidate.run, live.used_at AS row_used_at,
+           {of_grain} AND coalesce(live.used_at >= stored.last_used_at, false) AS is_true
+    FROM concerned
+    LEFT JOIN candidate USING (workspace, uid, workflow)
+    LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
+                                 = (concerned.workspace, concerned.uid, concerned.workflow)
+    LEFT JOIN LATERAL (SELECT live.* FROM {live} WHERE {of_row} OFFSET 0) AS live ON true
+), decided AS (
+    SELECT workspace, uid, workflow, id, was_used_at, was_run, is_true,
+           CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
+                THEN used_at ELSE row_used_at END AS used_at,
+           CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
+                THEN run ELSE was_run END AS run
+    FROM compared
+)
+SELECT CASE WHEN id IS NULL OR is_true THEN '{advance}' ELSE '{recompute}' END,
+       {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
+FROM decided
+WHERE id IS NULL OR NOT is_true OR (used_at, run) IS DISTINCT FROM (was_used_at, was_run)
+ORDER BY decided.workspace, decided.uid, decided.workflow
+"""
+
+
 def _concerned(shard: int, runs: Sequence[str]) -> Sql:
-    """Rows of ``(kind, key, the row as it is, the newest of these runs and the row's)``, in key order.
+    """What to write for these runs, in key order: kind, key, the row as it is, the newest of these runs and its own.
 
-    The keys are those that the runs have now, and those whose row names one of them. A row that is true and new enough
-    is left out.
+    A key is concerned if one of the runs has it now, or if its row names one of them. A key whose row is true and new
+    enough is left out.
 
-    ``OFFSET 0`` keeps the planner from joining by hash, which would read every run. A filter that raises for one run
-    must not be asked about it here, unless a row names it.
+    ``OFFSET 0`` keeps the planner from a hash join. That would read every run, and a filter that raises for one of them
+    would fail the flush, although no row names this run.
     """
     parts = fragments()
     of_runs = compose(
@@ -235,37 +268,7 @@ def _concerned(shard: int, runs: Sequence[str]) -> Sql:
         runs=keys(runs, parts.run_type), in_shard=in_shard("live.workspace", shard),
     )  # fmt: skip
     return compose(
-        """
-        WITH candidate AS MATERIALIZED (
-            SELECT * FROM {newest}
-        ), concerned AS (
-            SELECT workspace, uid, workflow FROM candidate
-            UNION
-            SELECT workspace_id, uid, published_run_id FROM {table} AS stored
-            WHERE stored.last_run_id = ANY({runs}) AND {stored_in_shard}
-        ), compared AS (
-            SELECT concerned.*, stored.id, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
-                   candidate.used_at, candidate.run, live.used_at AS row_used_at,
-                   {of_grain} AND coalesce(live.used_at >= stored.last_used_at, false) AS is_true
-            FROM concerned
-            LEFT JOIN candidate USING (workspace, uid, workflow)
-            LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
-                                         = (concerned.workspace, concerned.uid, concerned.workflow)
-            LEFT JOIN LATERAL (SELECT live.* FROM {live} WHERE {of_row} OFFSET 0) AS live ON true
-        ), decided AS (
-            SELECT workspace, uid, workflow, id, was_used_at, was_run, is_true,
-                   CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
-                        THEN used_at ELSE row_used_at END AS used_at,
-                   CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
-                        THEN run ELSE was_run END AS run
-            FROM compared
-        )
-        SELECT CASE WHEN id IS NULL OR is_true THEN '{advance}' ELSE '{recompute}' END,
-               {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
-        FROM decided
-        WHERE id IS NULL OR NOT is_true OR (used_at, run) IS DISTINCT FROM (was_used_at, was_run)
-        ORDER BY decided.workspace, decided.uid, decided.workflow
-        """,
+        _CONCERNED,
         newest=newest_per_key(parts.live, of_runs), runs=keys(runs, parts.run_type),
         stored_in_shard=in_shard("stored.workspace_id", shard), of_grain=of_grain("concerned.uid"),
         of_row=OF_ROW, advance=ADVANCE, recompute=RECOMPUTE, workspace=text_of("workspace"),
@@ -276,7 +279,7 @@ def _concerned(shard: int, runs: Sequence[str]) -> Sql:
 def _runs_of(runs: Sequence[str], unfinished: Sequence[tuple[Key, str] | Key]) -> set[str]:
     """Of these runs, those that unfinished keys depend on: the row's own, and those that have the key now.
 
-    Asked after the decision. A run that left the key in between has left a change behind that was not taken.
+    This is asked after the decision. A run that left its key in between has logged a change, which was not taken yet.
     """
     if not unfinished:
         return set()
@@ -322,7 +325,7 @@ def _resolve(current: _Slice, scope: Scope) -> None:
 
 
 def _narrow_down(shard: int, scope: Scope) -> None:
-    """Resolve one scope that may have something in it that the database refuses: split it, or else quarantine it."""
+    """Resolve one scope in which the database may refuse something. If so split it, and if that fails quarantine it."""
     steps: tuple[Callable[[_Slice], object], ...] = (
         lambda current: _resolve(current, scope),
         lambda current: scopes.split_refused(current.shard, scope),
@@ -343,16 +346,16 @@ def _narrow_down(shard: int, scope: Scope) -> None:
 
 
 def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
-    """Find the changes that the database refuses, by halving, and put them into quarantine. True if any went.
+    """Find the changes that the database refuses, by halving, and quarantine these. True, so that the flush goes on.
 
-    Only if others go through: an error that meets all of them is the shard's. A change that was in quarantine before
-    goes back there in any case. Workspaces are tried one by one first, and small parts last, so that what is refused of
-    one workspace holds up no other.
+    Nothing is quarantined before another change has passed: an error that every change meets is the shard's. Only a
+    change that was in quarantine before goes back there in any case. Each workspace is tried by itself first, and the
+    halves of a refused part are tried last. So a refused change of one workspace holds up no other workspace.
     """
-    taken = changes.take_runs(shard)
-    parts = deque(_by_workspace(taken))
+    pending = changes.take_runs(shard)
+    parts = deque(_by_workspace(pending))
     refused: list[tuple[Change, BaseException]] = []
-    passed = len(taken) == 1 and total.changes > 0  # what this flush did before vouches for the database
+    has_passed = len(pending) == 1 and total.changes > 0  # then the database took others
     while parts and time.monotonic() < until_s:
         part = parts.popleft()
         try:
@@ -368,20 +371,20 @@ def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
             else:
                 refused.append((part[0], error))
         else:
-            passed = True
+            has_passed = True
             total.changes += current.done
-        if not passed and len(refused) >= HOPELESS:
+        if not has_passed and len(refused) >= HOPELESS:
             break
-        while passed and refused:
+        while has_passed and refused:
             _quarantine(shard, *refused.pop())
     if refused:
         raise refused[0][1]
     return True
 
 
-def _by_workspace(taken: Sequence[Change]) -> list[list[Change]]:
+def _by_workspace(pending: Sequence[Change]) -> list[list[Change]]:
     parts: dict[str | None, list[Change]] = {}
-    for change in taken:
+    for change in pending:
         parts.setdefault(change.workspace, []).append(change)
     return list(parts.values())
 
@@ -443,7 +446,7 @@ def _shard(shard: int) -> Any:
 
 
 def _note_failure(shard: int, error: BaseException) -> None:
-    """Keep the error in the shard's row, with since when. The next flush is due after a pause."""
+    """Store the error in the shard's row, and since when the shard fails. The next flush is due after a pause."""
     telemetry.flush_failed(error, shard=shard)
     connections[host().database].close_if_unusable_or_obsolete()
     try:

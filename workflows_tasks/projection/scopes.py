@@ -1,10 +1,10 @@
-"""What a scope stands for: it is resolved into changes of the runs that matter, or split if it names too many.
+"""Scopes: resolve one into changes of the runs that matter, or split it if it names too many.
 
-Resolving one takes one transaction: rows advance to the newest of the scope's runs, the runs of those rows that the
-scope names and that are not true are logged as changes, and the scope is forgotten.
+One transaction resolves a scope. Rows advance to the newest of the scope's runs. If the scope names a row that is not
+true, the row's run is logged as a change. Then the scope is forgotten.
 
-Rows must advance here, and not by a change of the newest run: if that run went before its change is flushed, no row
-would name it, and nobody would look for the next newest.
+It is not enough to log a change of the newest run. If that run were deleted before the change is flushed, no row would
+name it, and nobody would look for the next newest.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from workflows_tasks.projection.sql import (
 )
 
 MOST_RUNS: Final = 20_000
-"""Runs, or rows, of a scope that is resolved by one statement."""
+"""A scope of at most this many runs, and rows, is resolved by one statement. A larger one is split."""
 
 WORKSPACES_AT_ONCE: Final = 200
 """Workspaces that "every run" is split into by one statement."""
 
 FEW_RUNS: Final = 10
-"""A scope of so many runs is not split further: all of its runs are logged by themselves."""
+"""A refused scope of at most this many runs is not split further. Each of its runs is logged as a change."""
 
 
 def lookups() -> list[str]:
@@ -45,13 +45,13 @@ def lookups() -> list[str]:
 
 
 def resolve(shard: int, scope: Scope) -> int:
-    """Put changes, or smaller scopes, in the place of a scope, and forget it. In the caller's transaction.
+    """Replace a scope by changes of runs or by smaller scopes, in the caller's transaction.
 
     Returns:
         how many smaller scopes; 0 if it was resolved.
     """
     if scope.lookup not in {EVERY_RUN, *lookups()}:
-        # From before a deploy that renamed what it leads through. Nobody can follow it any more.
+        # It is from before a deploy that renamed a field of its lookup. Nobody can follow it now.
         every = scope._replace(lookup=EVERY_RUN, workspace=None, keys=(None,), low=None, high=None)
         return split(shard, every, MOST_RUNS)
     if scope.lookup == EVERY_RUN:
@@ -67,7 +67,7 @@ def resolve(shard: int, scope: Scope) -> int:
 
 
 def split(shard: int, scope: Scope, most: int) -> int:
-    """Put smaller scopes in the place of one: by workspace, then by ranges of ``most`` runs. Returns how many."""
+    """Replace a scope by smaller ones: one for each workspace, then one for each ``most`` runs. Returns how many."""
     if scope.lookup == EVERY_RUN:
         parts = _next_workspaces(shard, scope)
     elif _of_workspace(scope):
@@ -82,7 +82,7 @@ def split(shard: int, scope: Scope, most: int) -> int:
 
 
 def split_refused(shard: int, scope: Scope) -> int:
-    """The same for one scope with something in it that the database refuses: down to the runs themselves."""
+    """Split a scope in which the database refuses something. A small one becomes changes of its runs."""
     if scope.lookup != EVERY_RUN:
         size = _size(shard, scope)
         if size <= FEW_RUNS:
@@ -99,10 +99,10 @@ def split_refused(shard: int, scope: Scope) -> int:
 
 
 def names_run(run: str) -> Sql:
-    """Condition on ``change``, a scope in the log that may be of a row's workspace: it names the row's run.
+    """Condition on ``change``, a scope in the log: it names a row's run. The caller checks the workspace.
 
-    A scope of the workspace names every row there, also one whose run is gone. Other scopes name the runs that lead
-    through their key, whether these count or not.
+    A scope of the whole workspace names every row there, even if the row's run is gone. Any other scope names the runs
+    from which its lookup leads to its key, whether they count or not.
 
     Args:
         run: SQL of the run's key.
@@ -186,7 +186,7 @@ def _named(shard: int, scope: Scope) -> Sql:
 
 
 def _size(shard: int, scope: Scope) -> int:
-    """Runs of a scope, or rows if those are more; counted as far as it matters."""
+    """Runs of a scope, or its rows if these are more. Counting stops just past ``MOST_RUNS``."""
     most = MOST_RUNS + 1
     sizes = [
         compose("SELECT count(*) AS size FROM (SELECT FROM {matched} LIMIT {most}) AS counted",
@@ -222,26 +222,7 @@ def _newest(shard: int, scope: Scope) -> Sql:
 
 def _next_workspaces(shard: int, scope: Scope) -> list[Scope]:
     """The next workspaces past ``low`` as scopes of their own, and the rest as one that begins after them."""
-    kind = fragments().workspace_type
-
-    def following(after: Sql | str | None) -> Sql:
-        past = {
-            column: "true" if after is None else compose("{column} > {after}", column=column, after=after)
-            for column in ("raw.workspace", "stored.workspace_id")
-        }
-        return compose(
-            """(SELECT workspace FROM (
-                (SELECT raw.workspace FROM {raw} WHERE {raw_past} AND raw.workspace IS NOT NULL
-                 ORDER BY raw.workspace LIMIT 1)
-                UNION ALL
-                (SELECT stored.workspace_id FROM {table} AS stored WHERE {stored_past}
-                 ORDER BY stored.workspace_id LIMIT 1)
-            ) AS both_(workspace) ORDER BY workspace LIMIT 1)""",
-            raw_past=past["raw.workspace"],
-            stored_past=past["stored.workspace_id"],
-        )  # fmt: skip
-
-    begin = None if scope.low is None else value(scope.low) + f"::{kind}"
+    begin = None if scope.low is None else value(scope.low) + f"::{fragments().workspace_type}"
     statement = compose(
         """
         WITH RECURSIVE spaces(workspace, number) AS (
@@ -251,22 +232,41 @@ def _next_workspaces(shard: int, scope: Scope) -> list[Scope]:
         )
         SELECT {text}, {of_shard} FROM spaces WHERE workspace IS NOT NULL ORDER BY number
         """,
-        first=following(begin), next=following("spaces.workspace"), most=WORKSPACES_AT_ONCE,
+        first=_workspace_after(begin), next=_workspace_after("spaces.workspace"), most=WORKSPACES_AT_ONCE,
         text=text_of("workspace"), of_shard=in_shard("workspace", shard),
     )  # fmt: skip
-    found = rows(statement)
+    workspaces = rows(statement)
     name = host().workspace.name
     parts = [
         scope._replace(workspace=workspace, lookup=name, keys=(workspace,), low=None)
-        for workspace, is_ours in found if is_ours
+        for workspace, is_ours in workspaces if is_ours
     ]  # fmt: skip
-    if len(found) == WORKSPACES_AT_ONCE:
-        parts.append(scope._replace(low=found[-1][0]))
+    if len(workspaces) == WORKSPACES_AT_ONCE:
+        parts.append(scope._replace(low=workspaces[-1][0]))
     return parts
 
 
+def _workspace_after(after: Sql | str | None) -> Sql:
+    """Query of the next workspace past ``after`` that has runs or rows."""
+    past = {
+        column: "true" if after is None else compose("{column} > {after}", column=column, after=after)
+        for column in ("raw.workspace", "stored.workspace_id")
+    }
+    return compose(
+        """(SELECT workspace FROM (
+            (SELECT raw.workspace FROM {raw} WHERE {raw_past} AND raw.workspace IS NOT NULL
+             ORDER BY raw.workspace LIMIT 1)
+            UNION ALL
+            (SELECT stored.workspace_id FROM {table} AS stored WHERE {stored_past}
+             ORDER BY stored.workspace_id LIMIT 1)
+        ) AS both_(workspace) ORDER BY workspace LIMIT 1)""",
+        raw_past=past["raw.workspace"], stored_past=past["stored.workspace_id"],
+    )  # fmt: skip
+
+
 def _workspaces(shard: int, scope: Scope) -> list[str]:
-    """A run that a row of another workspace still names has a change of its own, from when it was moved."""
+    """Workspaces in which the scope has runs. If a row elsewhere still names a run that was moved away, the move itself
+    logged a change of that run."""
     statement = compose(
         "SELECT DISTINCT {text} FROM {matched}", text=text_of("matched.workspace"), matched=_matched(shard, scope)
     )
@@ -274,7 +274,7 @@ def _workspaces(shard: int, scope: Scope) -> list[str]:
 
 
 def _ranges(shard: int, scope: Scope, most: int) -> list[Scope]:
-    """Ranges of runs, the first and the last open at their ends if the scope is."""
+    """Cut a scope into ranges of ``most`` runs. At its two ends the limits are the scope's own, if it has any."""
     runs = compose("SELECT matched.run FROM {matched}", matched=_matched(shard, scope))
     if _of_workspace(scope):
         runs = runs + compose(

@@ -1,8 +1,8 @@
-"""The newest run that is left for a key, when the run that its row names is not there any more.
+"""Search the newest run that is left for a key whose row names a run that no longer counts.
 
-There are two ways. A *pass* reads all runs of a workspace once and serves any number of keys. A *walk* goes down the
-runs of one key's workspace or user from the newest, where the run wanted nearly always is. A walk costs 3 to 13 ms a
-key, at worst 75; a pass about 1.5 µs a run. So the more keys a workspace has, the more runs a pass may read.
+There are two ways. A *pass* reads all runs of a workspace once, and serves any number of keys. A *walk* serves one key.
+It goes down the runs of the key's workspace or user from the newest, and nearly always ends soon. A walk costs 3 to 13
+ms, at worst 75; a pass costs about 1.5 µs a run. So the more keys a workspace has, the more runs a pass may read.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from workflows_tasks.projection.sql import Sql, compose, fragments, join, keyed,
 from workflows_tasks.projection.sql import keys as array
 
 PASS_RUNS: Final = 5_000
-"""A workspace of at most so many runs is always passed over."""
+"""A workspace of at most so many runs is always read by a pass."""
 
 RUNS_A_KEY: Final = 3_000
 """Runs that a pass reads in the time of one walk."""
 
 PASS_STATEMENT_RUNS: Final = 200_000
-"""About how many runs one statement passes over, unless one workspace has more."""
+"""About how many runs the passes of one statement read, unless one workspace has more."""
 
 PAGES: Final = (1_000, 30_000)
-"""How far down a walk looks before it searches by workflow."""
+"""How many runs a walk looks at, first and second, before it searches by workflow."""
 
 WALKS: Final = 20
 """Walks in one statement."""
@@ -51,13 +51,13 @@ NONE_LEFT: Final = Newest(None, None)
 
 
 def newest(keys: Sequence[Key], *, until_s: float) -> dict[Key, Newest]:
-    """Search the newest run of each key, in the order given, until the time is over; but of one statement at least.
+    """Search the newest run of each key until the time is over, by at least one statement. Passes come before walks.
 
     Args:
         until_s: ``time.monotonic()`` after which no further statement begins.
 
     Returns:
-        the keys that were searched.
+        the newest run of each key that was searched.
     """
     sizes = _sizes(keys)
     done: dict[Key, Newest] = {}
@@ -70,11 +70,11 @@ def newest(keys: Sequence[Key], *, until_s: float) -> dict[Key, Newest]:
 
 def _parts(keys: Sequence[Key], sizes: dict[str, int | None]) -> Iterator[tuple[list[Key], bool]]:
     """Keys that one statement serves, and whether it is a pass."""
-    passed = [key for key in keys if sizes[key.workspace] is not None]
+    for_pass = [key for key in keys if sizes[key.workspace] is not None]
     part: list[Key] = []
     runs = 0
     workspaces: set[str] = set()
-    for key in passed:
+    for key in for_pass:
         if key.workspace not in workspaces:
             size = sizes[key.workspace] or 0
             if part and runs + size > PASS_STATEMENT_RUNS:
@@ -85,22 +85,22 @@ def _parts(keys: Sequence[Key], sizes: dict[str, int | None]) -> Iterator[tuple[
         part.append(key)
     if part:
         yield part, True
-    walked = [key for key in keys if sizes[key.workspace] is None]
-    for start in range(0, len(walked), WALKS):
-        yield walked[start : start + WALKS], False
+    for_walk = [key for key in keys if sizes[key.workspace] is None]
+    for start in range(0, len(for_walk), WALKS):
+        yield for_walk[start : start + WALKS], False
 
 
 def _sizes(keys: Sequence[Key]) -> dict[str, int | None]:
-    """Runs of each workspace; None where it has more than a pass should read for so many keys."""
-    wanted = Counter(key.workspace for key in keys)
-    limits = [max(PASS_RUNS, RUNS_A_KEY * count) for count in wanted.values()]
+    """Runs of each workspace; None where it has too many for a pass, so that its keys are walked."""
+    keys_of = Counter(key.workspace for key in keys)
+    limits = [max(PASS_RUNS, RUNS_A_KEY * count) for count in keys_of.values()]
     statement = compose(
         """SELECT asked.workspace, asked.most, (
             SELECT count(*) FROM (
                 SELECT FROM {raw} WHERE raw.workspace = asked.workspace::{workspace_type} LIMIT asked.most + 1
             ) AS counted
         ) FROM unnest({workspaces}, {limits}) AS asked(workspace, most)""",
-        workspaces=Sql("%s::text[]", (list(wanted),)), limits=Sql("%s::bigint[]", (limits,)),
+        workspaces=Sql("%s::text[]", (list(keys_of),)), limits=Sql("%s::bigint[]", (limits,)),
     )  # fmt: skip
     return {workspace: runs if runs <= most else None for workspace, most, runs in rows(statement)}
 
@@ -129,21 +129,21 @@ def _pass_over(keys: Sequence[Key]) -> dict[Key, Newest]:
 
 
 def _walk(keys: Sequence[Key]) -> dict[Key, Newest]:
-    """Walk down the newest runs of each key's workspace or user; what is not met there is searched by workflow."""
+    """Walk down the newest runs of each key's workspace or user. What is not met there is searched by workflow."""
     done: dict[Key, Newest] = {}
     missing = list(keys)
     for page in (*PAGES, None):
         if not missing:
             break
-        met = _by_key(missing, join(" UNION ALL ", [_walk_of(n, key, page) for n, key in enumerate(missing)]))
-        done |= met
-        missing = [key for key in missing if met[key] == NONE_LEFT]
+        results = _by_key(missing, join(" UNION ALL ", [_walk_of(n, key, page) for n, key in enumerate(missing)]))
+        done |= results
+        missing = [key for key in missing if results[key] == NONE_LEFT]
     return done
 
 
 def _walk_of(position: int, key: Key, page: int | None) -> Sql:
-    """A branch for one key, with its values as constants: only then does the planner know how many runs this
-    workspace has, and walk down the index instead of sorting them all."""
+    """The walk of one key, as a branch of a UNION. Its values are constants, so that the planner knows how many runs
+    this workspace has, and walks down the index instead of sorting them all."""
     parts = fragments()
     of_workflow = "live.workflow = " + value(key.workflow) + f"::{parts.workflow_type}"
     where = ["live.workspace = " + value(key.workspace) + f"::{parts.workspace_type}"]
@@ -165,5 +165,5 @@ def _walk_of(position: int, key: Key, page: int | None) -> Sql:
 
 
 def _by_key(keys: Sequence[Key], statement: Sql) -> dict[Key, Newest]:
-    met = {position: Newest(used_at, run) for position, used_at, run in rows(statement)}
-    return {key: met.get(position, NONE_LEFT) for position, key in enumerate(keys)}
+    by_position = {position: Newest(used_at, run) for position, used_at, run in rows(statement)}
+    return {key: by_position.get(position, NONE_LEFT) for position, key in enumerate(keys)}

@@ -1,4 +1,4 @@
-"""What every statement is made of.
+"""SQL with its parameters, and the pieces that every statement is made of.
 
 One subquery knows the host: ``live``, the runs that count, with their workspace, user and workflow. Django's ORM
 compiles it from the settings. Everything around it is fixed SQL, which PostgreSQL flattens into it, so a condition on
@@ -44,14 +44,14 @@ class Sql:
 
 def join(separator: str, parts: Iterable[Sql | str]) -> Sql:
     """Pieces one after the other."""
-    made = [part if isinstance(part, Sql) else Sql(part) for part in parts]
-    return Sql(separator.join(part.text for part in made), tuple(value for part in made for value in part.params))
+    pieces = [part if isinstance(part, Sql) else Sql(part) for part in parts]
+    return Sql(separator.join(each.text for each in pieces), tuple(value for each in pieces for value in each.params))
 
 
 def compose(template: str, **parts: Sql | str | int) -> Sql:
     """``template`` with each ``{name}`` replaced by a piece; parameters follow in the order of the text.
 
-    What every statement may need is there without being given: see ``Fragments``.
+    A name that is not among ``parts`` is a field of ``Fragments``.
     """
     pieces: list[Sql | str] = []
     for literal, name, _, _ in Formatter().parse(template):
@@ -63,43 +63,43 @@ def compose(template: str, **parts: Sql | str | int) -> Sql:
 
 
 def literal(statement: Sql) -> str:
-    """The statement with its parameters written into it, as what a function is made of must be."""
+    """The statement with its parameters written into it, since the body of a function cannot have any."""
     operations: Any = connections[host().database].ops
     return str(operations.compose_sql(statement.text, statement.params))
 
 
-def value(given: Any, kind: str = "text") -> Sql:
+def value(parameter: Any, kind: str = "text") -> Sql:
     """A parameter, cast to a type."""
-    return Sql(f"%s::{kind}", (given,))
+    return Sql(f"%s::{kind}", (parameter,))
 
 
-def keys(given: Iterable[str | None], kind: str = "text") -> Sql:
-    """Keys given as text, as an array of their type. Composed here: a driver takes ten times as long for thousands."""
+def keys(texts: Iterable[str | None], kind: str = "text") -> Sql:
+    """An array of keys, from their texts. It is composed here: a driver takes ten times as long for thousands."""
     elements = (
-        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in given
+        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in texts
     )
     return Sql("%s::text[]" + f"::{kind}[]" * (kind != "text"), ("{" + ",".join(elements) + "}",))
 
 
 def rows(statement: Sql) -> list[Any]:
     """Execute a statement; returns its rows."""
-    with cursor() as executing:
-        executing.execute(statement.text, statement.params or None)
-        return list(executing.fetchall()) if executing.description else []
+    with cursor() as db:
+        db.execute(statement.text, statement.params or None)
+        return list(db.fetchall()) if db.description else []
 
 
 def execute(statement: Sql) -> int:
     """Execute a statement; returns how many rows it wrote."""
-    with cursor() as executing:
-        executing.execute(statement.text, statement.params or None)
-        return int(executing.rowcount)
+    with cursor() as db:
+        db.execute(statement.text, statement.params or None)
+        return int(db.rowcount)
 
 
 @contextmanager
 def cursor() -> Iterator[Any]:
     """A cursor on the host's database."""
-    with connections[host().database].cursor() as executing:
-        yield executing
+    with connections[host().database].cursor() as db:
+        yield db
 
 
 def quoted(name: str) -> str:
@@ -131,55 +131,55 @@ class Fragments:
 @cache
 def fragments() -> Fragments:
     """The fragments of the host in force."""
-    found = host()
+    the_host = host()
     return Fragments(
         table=quoted(WorkspaceRecentWorkflow._meta.db_table),
         log=quoted(CHANGES),
         shards=conf.settings().shards,
-        live=_live(found, Q()),
-        history=_live(found, found.backfill_filter),
-        has_history_filter=bool(found.backfill_filter),
-        raw=_compiled(QuerySet(found.run).order_by().values_list(F("pk"), F(found.workspace.attname)))
+        live=_live(the_host, Q()),
+        history=_live(the_host, the_host.backfill_filter),
+        has_history_filter=bool(the_host.backfill_filter),
+        raw=_compiled(QuerySet(the_host.run).order_by().values_list(F("pk"), F(the_host.workspace.attname)))
         + " AS raw(run, workspace)",
-        run_type=column_type(found.run_key),
-        workspace_type=column_type(found.workspace),
-        user_type=column_type(found.user),
-        workflow_type=column_type(found.workflow),
+        run_type=column_type(the_host.run_key),
+        workspace_type=column_type(the_host.workspace),
+        user_type=column_type(the_host.user),
+        workflow_type=column_type(the_host.workflow),
         grains=conf.settings().grains,
     )
 
 
-def _live(found: Host, extra: Q) -> Sql:
-    placed = {f"{found.workspace.name}__isnull": False, f"{found.path_lookup}__isnull": False}
-    placed |= {f"{found.used_at.name}__isnull": False}
-    user = F(found.user.attname)
+def _live(the_host: Host, extra: Q) -> Sql:
+    placed = {f"{the_host.workspace.name}__isnull": False, f"{the_host.path_lookup}__isnull": False}
+    placed |= {f"{the_host.used_at.name}__isnull": False}
+    user = F(the_host.user.attname)
     runs = (
-        # Not by the base manager: a host may filter or annotate there, which no trigger could see.
-        QuerySet(found.run)
-        .filter(found.run_filter, extra, **placed)
+        # Not by a manager of the host's: it may filter or annotate, and no trigger would know.
+        QuerySet(the_host.run)
+        .filter(the_host.run_filter, extra, **placed)
         .order_by()
         .values_list(
             F("pk"),
-            F(found.workspace.attname),
+            F(the_host.workspace.attname),
             user,
             # An empty name is no user: uid '' is the workspace's own grain.
             NullIf(Cast(user, TextField()), Value(""), output_field=TextField()),
-            F(found.path_lookup),
-            F(found.used_at.name),
+            F(the_host.path_lookup),
+            F(the_host.used_at.name),
         )
     )
     return _compiled(runs) + ' AS live(run, workspace, "user", uid, workflow, used_at)'
 
 
 def matching(lookup: str, keys: Sql) -> Sql:
-    """``matched(run, workspace)``: every run that a lookup leads to one of these keys from, whether it counts or not.
+    """``matched(run, workspace)``: every run from which a lookup leads to one of these keys, also if it does not count.
 
     Args:
         keys: the keys' texts, as an array.
     """
-    found = host()
-    field = found.lookup_field(lookup)
-    runs = QuerySet(found.run).order_by().values_list(F("pk"), F(found.workspace.attname), F(lookup))
+    the_host = host()
+    field = the_host.lookup_field(lookup)
+    runs = QuerySet(the_host.run).order_by().values_list(F("pk"), F(the_host.workspace.attname), F(lookup))
     return compose(
         "(SELECT all_runs.run, all_runs.workspace FROM {runs} AS all_runs(run, workspace, key) "
         "WHERE all_runs.key = ANY(({keys})::{kind}[])) AS matched(run, workspace)",
@@ -220,7 +220,8 @@ def keyed(live: Sql, where: Sql | str) -> Sql:
 def newest_per_key(live: Sql, where: Sql | str) -> Sql:
     """``newest(workspace, uid, workflow, used_at, run)``: the newest of the runs for each key.
 
-    Where both grains are stored, the users' are found first and the workspace's among those, which are far fewer.
+    If both grains are stored, each user's newest run is searched first. The workspace's newest is one of these, and
+    they are far fewer than all runs.
     """
     if len(fragments().grains) < len(conf.GRAINS):
         return compose(
@@ -257,11 +258,11 @@ OF_ROW: Final = """live.run = stored.last_run_id AND live.workspace = stored.wor
 
 
 def not_true(among: Sql | str = "true") -> Sql:
-    """Condition on ``stored``: its run is gone, hidden, of another key, or older than the row says; or its grain is not
-    stored any more.
+    """Condition on ``stored``: the row is not true. Its run is gone, does not count, has another key, or is older than
+    the row says; or the row's grain is not stored any more.
 
     Args:
-        among: a condition on ``live`` that every row's run meets anyway, so that the planner reads only those.
+        among: a condition on ``live`` that every row's run meets anyway. The planner then reads only such runs.
     """
     return compose(
         "NOT ({of_grain} AND EXISTS (SELECT FROM {live} WHERE {among} AND {of_row} "
@@ -282,8 +283,8 @@ def of_grain(uid: str) -> str:
 class Range:
     """A range of workspaces by key, as text: from ``first``, or just past ``after``, to ``last``. None is unbounded.
 
-    Inside the workspaces at its ends it may begin and end at a run: in ``first`` past ``after_run``, in ``last`` with
-    ``last_run``. So any two positions in the order of (workspace, run) have a range between them.
+    It may begin inside its first workspace, just past ``after_run``, and end inside its last one, with ``last_run``. So
+    there is a range between any two positions in the order of (workspace, run).
     """
 
     first: str | None = None

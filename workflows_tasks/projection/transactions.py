@@ -18,8 +18,9 @@ NOT_A_REFUSAL: Final = ("08", "25", "40", "42", "53", "55", "57", "58")
 resource, a lock, an operator, the system."""
 
 OURS: Final = {"row_security": "off", "datestyle": "ISO, YMD", "jit": "off"}
-"""Settings of every transaction of ours. A policy of row-level security that hides runs would look like their deletion,
-so it is an error. Keys print alike, whatever the role's style. Compiling takes longer than our statements do."""
+"""Settings of every transaction of ours. ``row_security``: a policy that hides runs would look like their deletion, so
+it must be an error. ``datestyle``: keys must print alike for every role. ``jit``: our statements take less time than
+their compilation."""
 
 STATEMENT_TIMEOUT: Final = "57014"
 LOCK_TIMEOUT: Final = "55P03"
@@ -31,8 +32,8 @@ SERIALIZATION: Final = "40001"
 def read_committed(limits: Mapping[str, str]) -> Iterator[None]:
     """A transaction with a snapshot for each statement, whatever the host's default.
 
-    Under REPEATABLE READ the only snapshot would be older than the shard's lock. Durable: inside somebody else's
-    transaction, committed would not be true.
+    Under REPEATABLE READ the only snapshot would be older than the shard's lock. The transaction must be the outermost
+    one, because inside another its end would commit nothing.
 
     Args:
         limits: as ``limits`` returns them.
@@ -47,18 +48,18 @@ def read_committed(limits: Mapping[str, str]) -> Iterator[None]:
             f"Autocommit is off for database {connection.alias!r}, so nothing would commit what a flush writes. "
             "Leave DATABASES[...]['AUTOCOMMIT'] and set_autocommit() alone where flushes run."
         )
-    with transaction.atomic(using=connection.alias, durable=True), cursor() as executing:
+    with transaction.atomic(using=connection.alias, durable=True), cursor() as db:
         if not connection.savepoint_ids:
-            executing.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        executing.execute(*set_locally(limits))
+            db.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        db.execute(*set_locally(limits))
         yield
 
 
 def set_locally(settings: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The statement that gives a transaction its settings, ours included. One: a prepared statement takes no more."""
-    wanted = {**OURS, **settings}
-    calls = ", ".join(["set_config(%s, %s, true)"] * len(wanted))
-    return f"SELECT {calls}", [part for setting in wanted.items() for part in setting]
+    """The statement that gives a transaction its settings, ours included. Only one can be prepared."""
+    all_settings = {**OURS, **settings}
+    calls = ", ".join(["set_config(%s, %s, true)"] * len(all_settings))
+    return f"SELECT {calls}", [part for setting in all_settings.items() for part in setting]
 
 
 def limits(*, statement_s: float, lock_s: float, idle_s: float) -> dict[str, str]:
@@ -67,14 +68,14 @@ def limits(*, statement_s: float, lock_s: float, idle_s: float) -> dict[str, str
     Args:
         statement_s: seconds after which a statement gives up.
         lock_s: seconds that it waits for a lock.
-        idle_s: seconds after which the server ends the session of a process that stands still in it.
+        idle_s: seconds after which the server ends the session of a process that stands still inside it.
     """
-    wanted = {
+    seconds = {
         "statement_timeout": statement_s,
         "lock_timeout": lock_s,
         "idle_in_transaction_session_timeout": idle_s,
     }
-    return {name: f"{max(round(limit * 1000), 1)}ms" for name, limit in wanted.items()}
+    return {name: f"{max(round(limit * 1000), 1)}ms" for name, limit in seconds.items()}
 
 
 def flush_limits() -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The only writer of the table.
 
-Whoever writes several rows writes them in key order (workspace, uid, workflow): then no two writers deadlock. Upward
-writes are conditional on the row being older, and all others on the row being as it was read. So a flush and a
-backfill, which takes no lock, cannot undo each other.
+Rows are written in key order (workspace, uid, workflow), so that two writers never deadlock. An advance writes a row
+only if it is older. A recompute writes a row only if it is still as it was read. So a flush and a backfill, which takes
+no lock, cannot undo each other.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Write(NamedTuple):
     """What a row should become."""
 
     kind: str
-    """``ADVANCE``: to ``new``, if the row is older or missing. ``RECOMPUTE``: to ``new``, or away, if the row is as it
-    was read."""
+    """``ADVANCE`` sets the row to ``new`` if it is older or missing. ``RECOMPUTE`` sets it to ``new`` or deletes it, if
+    it is still as it was read."""
 
     key: Key
     was: Newest
@@ -65,7 +65,7 @@ class Written:
 
 
 def write(writes: Sequence[Write]) -> Written:
-    """Write rows, which must be given in key order: neighbours of one kind by one statement, so in that order."""
+    """Write rows. They come in key order, and are written in it: one statement for each series of one kind."""
     total = Written()
     for kind, group in groupby(writes, key=lambda each: each.kind):
         if kind == ADVANCE:
@@ -98,7 +98,7 @@ def _advance(writes: Sequence[Write]) -> int:
 
 
 def _upsert(source: Sql) -> Sql:
-    """Write upwards only, whoever wrote in between. ``source`` must come in key order."""
+    """Insert rows, or advance those that are older, whoever wrote in between. ``source`` must be in key order."""
     return compose(
         """INSERT INTO {table} AS stored ({columns}) {source}
         ON CONFLICT ({key}) DO UPDATE
@@ -113,11 +113,38 @@ def _counted(statement: Sql) -> Sql:
     return compose("WITH written AS ({statement}) SELECT count(*) FROM written", statement=statement)
 
 
+_RECOMPUTE_ROWS: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT stored.id, given.position, given.was_used_at::timestamptz AS was_used_at,
+           given.was_run::{run_type} AS was_run, given.used_at::timestamptz AS used_at,
+           given.run::{run_type} AS run
+    FROM {table} AS stored
+    JOIN {given} ON stored.workspace_id = given.workspace::{workspace_type} AND stored.uid = given.uid
+                AND stored.published_run_id = given.workflow::{workflow_type}
+    WHERE (stored.last_used_at, stored.last_run_id)
+        = (given.was_used_at::timestamptz, given.was_run::{run_type})
+    ORDER BY given.position
+    FOR UPDATE OF stored
+), recomputed AS (
+    UPDATE {table} AS stored SET last_used_at = locked.used_at, last_run_id = locked.run
+    FROM locked WHERE stored.id = locked.id AND locked.run IS NOT NULL
+      AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
+    RETURNING locked.position
+), removed AS (
+    DELETE FROM {table} AS stored USING locked
+    WHERE stored.id = locked.id AND locked.run IS NULL
+      AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
+    RETURNING locked.position
+)
+SELECT position - 1, true FROM recomputed UNION ALL SELECT position - 1, false FROM removed
+"""
+
+
 def _recompute(writes: Sequence[Write]) -> tuple[int, int, tuple[Key, ...]]:
     """Set rows to the newest run that is left, or delete them, where they still are as they were read.
 
-    The rows are locked in key order first. The condition is checked on the locked row, which is the newest version: in
-    a snapshot's version alone it would lose what a backfill wrote meanwhile.
+    The rows are locked in key order first. Then the condition is checked on the locked row, which is the newest
+    version. A check of the snapshot's version alone would overwrite what a backfill wrote meanwhile.
     """
     given = _given(
         {
@@ -131,31 +158,7 @@ def _recompute(writes: Sequence[Write]) -> tuple[int, int, tuple[Key, ...]]:
         }
     )
     statement = compose(
-        """
-        WITH locked AS MATERIALIZED (
-            SELECT stored.id, given.position, given.was_used_at::timestamptz AS was_used_at,
-                   given.was_run::{run_type} AS was_run, given.used_at::timestamptz AS used_at,
-                   given.run::{run_type} AS run
-            FROM {table} AS stored
-            JOIN {given} ON stored.workspace_id = given.workspace::{workspace_type} AND stored.uid = given.uid
-                        AND stored.published_run_id = given.workflow::{workflow_type}
-            WHERE (stored.last_used_at, stored.last_run_id)
-                = (given.was_used_at::timestamptz, given.was_run::{run_type})
-            ORDER BY given.position
-            FOR UPDATE OF stored
-        ), recomputed AS (
-            UPDATE {table} AS stored SET last_used_at = locked.used_at, last_run_id = locked.run
-            FROM locked WHERE stored.id = locked.id AND locked.run IS NOT NULL
-              AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
-            RETURNING locked.position
-        ), removed AS (
-            DELETE FROM {table} AS stored USING locked
-            WHERE stored.id = locked.id AND locked.run IS NULL
-              AND (stored.last_used_at, stored.last_run_id) = (locked.was_used_at, locked.was_run)
-            RETURNING locked.position
-        )
-        SELECT position - 1, true FROM recomputed UNION ALL SELECT position - 1, false FROM removed
-        """,
+        _RECOMPUTE_ROWS,
         given=given,
     )
     done = dict(rows(statement))
@@ -179,7 +182,7 @@ def fill(among: Range) -> int:
     between this statement's snapshot and its commit.
     """
     newest = newest_per_key(fragments().history, among.where("live.workspace", "live.run"))
-    # Only the range's own rows: while the table fills up nothing is known of it, and the planner would read all of it.
+    # Only the range's own rows: a table that fills up has no statistics yet, and the planner would read all of it.
     return advance(newest, compose("SELECT * FROM {table} AS stored WHERE {of_range}",
                                    of_range=among.where("stored.workspace_id")))  # fmt: skip
 
@@ -189,7 +192,7 @@ def advance(newest: Sql, present: Sql | None = None) -> int:
 
     Args:
         newest: as ``newest_per_key`` makes it.
-        present: query of the rows that it can concern; all by default.
+        present: query of the rows that these keys may have, to skip keys that need no write; all rows by default.
     """
     source = compose(
         """SELECT newest.workspace, newest.uid, newest.workflow, newest.used_at, newest.run
