@@ -288,6 +288,7 @@ def test_a_rescan_under_way_is_told(sound: Host) -> None:
     assert "triggers were installed" in found(OK)["rescan"]
 
 
+@pytest.mark.usefixtures("redis_as_broker")
 def test_with_a_worker_and_beat_nothing_is_late(
     sound: Host, run: Any, celery_app_in_process: Celery, alone: str
 ) -> None:
