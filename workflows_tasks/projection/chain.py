@@ -16,6 +16,7 @@ from celery import current_app
 from workflows_tasks import conf
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import Shard
+from workflows_tasks.monitoring import spans
 from workflows_tasks.projection.flush import DB_ERRORS, Flushed, flush, has_changes
 from workflows_tasks.projection.sql import Sql, compose, execute, quoted, rows, value
 
@@ -48,7 +49,9 @@ def run(shard: int, *, due_us: int | None = None, gated: bool = False, nudge_fai
     if gated:
         with suppress(*DB_ERRORS):  # the flush meets it too, and tells
             execute(_stay_awake(shard))
-    done = flush(shard, nudge_failures=nudge_failures)
+    with spans.span("flush", shard=shard) as tell:
+        done = flush(shard, nudge_failures=nudge_failures)
+        tell(changes=done.changes, rows=done.rows, is_busy=done.is_busy)
     if done.is_busy or current_app.conf.task_always_eager:
         return  # whoever holds the shard goes on until it finds nothing; and an eager "later" would be now
     # Asked after the flush: while this one held the shard, the one that was due may have come, found it busy and gone.
