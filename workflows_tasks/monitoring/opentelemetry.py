@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import accumulate
+from math import isfinite
 from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -86,7 +87,8 @@ def _by_shard(name: str) -> Observe:
 
 
 def _of_all(name: str) -> Observe:
-    return lambda now: iter([Observation(now.gauges[name])])
+    # Nothing of what never was: the SDK takes no infinite value.
+    return lambda now: (Observation(value) for value in [now.gauges[name]] if isfinite(value))
 
 
 def _counter(name: str) -> Observe:
