@@ -7,7 +7,8 @@ A kill loses nothing: the chunk stores what is committed, and another worker cla
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from math import ceil
 from typing import Final
 
@@ -130,8 +131,10 @@ class _Attempt:
             leases.commit(self._lease, left, written=written, took_s=time.monotonic() - started_s)
 
         try:
-            batch, left = ranges.next_batch(self._left, self._batch)
-            written = history.fill(batch.range, limits=_limits(), before_commit=before_commit)
+            with self._span() as tell:
+                batch, left = ranges.next_batch(self._left, self._batch)
+                written = history.fill(batch.range, limits=_limits(), before_commit=before_commit)
+                tell(runs=batch.runs, rows=written)
         except DatabaseError as error:
             if not _is_about_runs(error):
                 raise
@@ -160,14 +163,20 @@ class _Attempt:
 
     def _verify(self) -> None:
         started_s = time.monotonic()
-        batch, left = ranges.whole_batch(self._left, conf.settings().audit_chunk)
-        drift = list(_drift(batch))
-        if drift:
-            leases.hold(self._lease, drift=len(drift))
-            history.repair(drift)
-            raise Drifts(f"{len(drift)} differences, the first: {drift[0].as_json()}")
-        leases.commit(self._lease, left, took_s=time.monotonic() - started_s)
+        with self._span() as tell:
+            batch, left = ranges.whole_batch(self._left, conf.settings().audit_chunk)
+            drift = list(_drift(batch))
+            tell(runs=batch.runs, drift=len(drift))
+            if drift:
+                leases.hold(self._lease, drift=len(drift))
+                history.repair(drift)
+                raise Drifts(f"{len(drift)} differences, the first: {drift[0].as_json()}")
+            leases.commit(self._lease, left, took_s=time.monotonic() - started_s)
         self._left = left
+
+    def _span(self) -> AbstractContextManager[Callable[..., None]]:
+        chunk = self._lease.chunk
+        return history.span("backfill.batch", backfill=chunk.backfill_id, chunk=chunk.pk, kind=chunk.kind)
 
 
 def _drift(batch: Step) -> Iterator[history.Difference]:

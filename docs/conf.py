@@ -29,7 +29,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "celer
 exclude_patterns = ["directives"]
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|datetime|enum|django|celery|kombu|prometheus_client)\..*"),
+    (r"py:.*", r"(collections|datetime|enum|django|celery|kombu|opentelemetry|prometheus_client)\..*"),
     (r"py:.*", r".*\.M"),
     # Rows that are handed out, not made.
     (r"py:.*", r"backfill\.(models|planner|progress|ranges|states)\..*"),

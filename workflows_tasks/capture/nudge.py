@@ -32,7 +32,7 @@ from redis.retry import Retry
 
 from workflows_tasks import conf, keys, queues
 from workflows_tasks.host import Host, host
-from workflows_tasks.monitoring import telemetry
+from workflows_tasks.monitoring import spans, telemetry
 
 FLUSH: Final = "workflows_tasks.tasks.flush"
 
@@ -166,6 +166,7 @@ def send(shard: int, *, wait_s: float = 0.0, due_us: int | None = None, gated: b
         with _producer() as producer:
             signature(FLUSH, args=(shard, carried), kwargs={"due_us": due_us, "gated": gated}, app=app).apply_async(
                 countdown=wait_s,
+                headers=spans.headers() if due_us is None else {},  # the chain's next flush is no saver's
                 queue=settings.queue,
                 producer=producer,
                 time_limit=settings.flush_time_limit_s,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
-from math import inf
 from typing import Final
 
 from django.db import DatabaseError, InterfaceError
@@ -47,13 +46,8 @@ def _families(now: Status) -> Iterator[Metric]:
         for shard in now.shards:
             gauge.add_metric([str(shard.shard)], shard.gauges[name])
         yield gauge
-    ages = {"tick_age_seconds": now.tick_s, "audit_age_seconds": now.audit_s}
-    of_all = {
-        **{name: inf if age_s is None else age_s for name, age_s in ages.items()},  # so that an alert sees "never"
-        "capture_problems": len(now.capture_problems),
-    }
     for name, told in telemetry.PROCESS_GAUGES.items():
-        yield GaugeMetricFamily(PREFIX + name, told, value=of_all[name])
+        yield GaugeMetricFamily(PREFIX + name, told, value=now.gauges[name])
     total = now.counters
     for name, told in telemetry.COUNTERS.items():
         yield CounterMetricFamily(PREFIX + name, told, value=total.get(name, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, Final
 
 from workflows_tasks.models import Installation, Shard
@@ -95,6 +96,15 @@ class Status:
     def counters(self) -> dict[str, float]:
         """Counters and histograms of all shards together."""
         return telemetry.merged(shard.counters for shard in self.shards)
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        """By the names of ``telemetry.PROCESS_GAUGES``. What never was is infinite, so that an alert sees it."""
+        ages = {"tick_age_seconds": self.tick_s, "audit_age_seconds": self.audit_s}
+        return {
+            **{name: inf if age_s is None else age_s for name, age_s in ages.items()},
+            "capture_problems": len(self.capture_problems),
+        }
 
     def visible_s(self, q: float) -> float | None:
         """A quantile of the time from commit to visible, over all that was flushed so far."""

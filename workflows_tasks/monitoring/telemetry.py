@@ -91,78 +91,107 @@ def merged(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def slice_flushed(*, shard: int, changes: int, counts: Mapping[str, int], took_s: float) -> None:
-    shown = " ".join(f"{name}={count}" for name, count in counts.items() if count)
-    log.info("flushed shard=%d changes=%d took_s=%.3f %s", shard, changes, took_s, shown)
+    shown = "".join(f" {name}=%({name})d" for name, count in counts.items() if count)
+    _say(
+        logging.INFO,
+        "flushed shard=%(shard)d changes=%(changes)d took_s=%(took_s).3f" + shown,
+        **counts, shard=shard, changes=changes, took_s=took_s,
+    )  # fmt: skip
 
 
 def flush_failed(error: BaseException, *, shard: int) -> None:
-    log.error("flush failed shard=%d error=%s; its changes stay in the log", shard, brief(error))
+    _say(
+        logging.ERROR,
+        "flush failed shard=%(shard)d error=%(error)s; its changes stay in the log",
+        shard=shard, error=brief(error),
+    )  # fmt: skip
 
 
 def flush_recovered(*, shard: int) -> None:
-    log.warning("flush recovered shard=%d", shard)
+    _say(logging.WARNING, "flush recovered shard=%(shard)d", shard=shard)
 
 
 def quarantined(*, shard: int, what: str, why: str) -> None:
-    log.error(
-        "change quarantined shard=%d %s error=%s (see: manage.py recent_workflows status)",
-        shard, printable(what), printable(why),
+    _say(
+        logging.ERROR,
+        "change quarantined shard=%(shard)d %(what)s error=%(error)s (see: manage.py recent_workflows status)",
+        shard=shard, what=printable(what), error=printable(why),
     )  # fmt: skip
 
 
 def scope_split(*, shard: int, what: str, parts: int) -> None:
-    log.info("scope split shard=%d %s parts=%d", shard, printable(what), parts)
+    _say(
+        logging.INFO,
+        "scope split shard=%(shard)d %(what)s parts=%(parts)d",
+        shard=shard, what=printable(what), parts=parts,
+    )  # fmt: skip
 
 
 def messages_lost(shards: list[int]) -> None:
-    log.warning("flush messages lost shards=%s: sent again", ",".join(map(str, shards)))
+    _say(logging.WARNING, "flush messages lost shards=%(shards)s: sent again", shards=",".join(map(str, shards)))
 
 
 def drift_found(*, differences: int, first: object) -> None:
-    log.error("drift=%d differences that no change explains; they are repaired. First: %s", differences, first)
+    _say(
+        logging.ERROR,
+        "drift=%(drift)d differences that no change explains; they are repaired. First: %(first)s",
+        drift=differences, first=str(first),
+    )  # fmt: skip
 
 
 def range_not_compared(what: str, error: BaseException) -> None:
-    log.error("not compared %s error=%s", printable(what), brief(error))
+    _say(logging.ERROR, "not compared %(what)s error=%(error)s", what=printable(what), error=brief(error))
 
 
 def capture_problems(problems: list[str]) -> None:
     for problem in problems:
-        log.error("capture: %s", printable(problem))
+        _say(logging.ERROR, "capture: %(problem)s", problem=printable(problem))
 
 
 def capture_recovered() -> None:
-    log.warning("capture: all writes are captured again")
+    _say(logging.WARNING, "capture: all writes are captured again")
 
 
 def capture_turned_off() -> None:
-    log.warning("capture: turned off; writes from now on leave no change")
+    _say(logging.WARNING, "capture: turned off; writes from now on leave no change")
 
 
 def capture_not_installed(why: str) -> None:
-    log.error("capture: not installed: %s", printable(why))
+    _say(logging.ERROR, "capture: not installed: %(error)s", error=printable(why))
 
 
 def rescan_begun(reason: str) -> None:
-    log.warning("rescan: every workspace is looked at again, because %s", printable(reason))
+    _say(
+        logging.WARNING,
+        "rescan: every workspace is looked at again, because %(reason)s",
+        reason=printable(reason),
+    )
 
 
 def settings_changed() -> None:
-    log.error(
+    _say(
+        logging.ERROR,
         "settings: models, path, filter or grains differ from those that the table was kept for; "
-        "run: manage.py recent_workflows triggers --install"
+        "run: manage.py recent_workflows triggers --install",
     )
 
 
 def nudge_failed(what: str, error: BaseException, *, pause_s: float) -> None:
-    log.error(
-        "%s does not answer; saves go on, and the tick finds their changes. Next try in %.0f s. error=%s",
-        what, pause_s, brief(error),
+    _say(
+        logging.ERROR,
+        "%(what)s does not answer; saves go on, and the tick finds their changes. Next try in %(pause_s).0f s. "
+        "error=%(error)s",
+        what=what, pause_s=pause_s, error=brief(error),
     )  # fmt: skip
 
 
 def nudge_recovered(what: str) -> None:
-    log.warning("%s answers again", what)
+    _say(logging.WARNING, "%(what)s answers again", what=what)
+
+
+def _say(level: int, line: str, **fields: float | str) -> None:
+    """A line of the log, whose values are fields of the record too."""
+    log.log(level, line, *([fields] if fields else []), extra=fields, stacklevel=2)
 
 
 def printable(text: str) -> str:

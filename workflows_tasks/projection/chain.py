@@ -16,6 +16,7 @@ from celery import current_app
 from workflows_tasks import conf
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import Shard
+from workflows_tasks.monitoring import spans
 from workflows_tasks.projection.flush import DB_ERRORS, Flushed, flush, has_changes
 from workflows_tasks.projection.sql import Sql, compose, execute, quoted, rows, value
 
@@ -48,7 +49,9 @@ def run(shard: int, *, due_us: int | None = None, gated: bool = False, nudge_fai
     if gated:
         with suppress(*DB_ERRORS):  # the flush below meets it too, and reports it
             execute(_stay_awake(shard))
-    done = flush(shard, nudge_failures=nudge_failures)
+    with spans.span("flush", shard=shard) as tell:
+        done = flush(shard, nudge_failures=nudge_failures)
+        tell(changes=done.changes, rows=done.rows, is_busy=done.is_busy)
     if done.is_busy or current_app.conf.task_always_eager:
         return  # the flush that holds the shard goes on until it finds nothing; an eager task would run now, not later
     # Ask after the flush: the one that was due may have come meanwhile, found the shard busy, and ended.

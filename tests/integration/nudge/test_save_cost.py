@@ -8,11 +8,12 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
+from opentelemetry.sdk.trace import TracerProvider
 
 from tests.conftest import Configure
 from tests.gate import Gate
 from tests.hosts.adapter import Host
-from tests.integration.nudge.conftest import Taken
+from tests.integration.nudge.conftest import Taken, perform
 from tests.oracle import flush_all
 from workflows_tasks.capture import nudge
 from workflows_tasks.projection import changes
@@ -76,6 +77,28 @@ def test_a_transaction_costs_a_round_trip_a_shard_however_many_runs_it_saves(
     nudge._due_s.update(dict.fromkeys(range(8), float("inf")))
     before = connected.bursts
     assert save_forty() == 0
+
+
+@pytest.mark.host_independent
+def test_a_trace_travels_in_the_message_at_no_round_trip(live: Host, run: Any, connected: Gate, taken: Taken) -> None:
+    def save() -> tuple[int, Any]:
+        before = connected.bursts
+        live.save_again(run)
+        bursts = connected.bursts - before
+        (message,) = taken()
+        perform(message)
+        taken()
+        nudge.reset()
+        nudge.unmark(message.payload[0][0])
+        return bursts, message.headers
+
+    save()  # a connection's greeting is the first one's
+    bursts, headers = save()
+    with TracerProvider().get_tracer("a host").start_as_current_span("request") as request:
+        traced_bursts, traced_headers = save()
+    assert traced_bursts == bursts > 0
+    assert "traceparent" not in headers
+    assert f"{request.get_span_context().trace_id:032x}" in traced_headers["traceparent"]
 
 
 @pytest.mark.host_independent
