@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.followed.conftest import Copy
-from tests.docs.pages import DOCS, page
+from tests.docs.pages import DOCS, Command, Console, File, page
 from tests.docs.reader import Reader
 from tests.programs import of_the_system
 from tests.rabbitmq import PROGRAM, RabbitMQ
@@ -41,3 +42,18 @@ def test_a_recipe(name: str, copy: Copy, request: pytest.FixtureRequest) -> None
     if name in NEEDS:
         of_the_system(NEEDS[name])
     copy(broker=request.getfixturevalue("rabbitmq") if name == "rabbitmq" else "").follow(page(f"recipes/{name}"))
+
+
+def test_the_watchdog_of_systemd_hears_a_worker_of_any_pool(copy: Copy, tmp_path: Path) -> None:
+    reader = copy()
+    reader.follow(step for step in page("recipes/liveness") if isinstance(step, File))
+    for pool in ("prefork", "threads", "solo"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.bind(str(tmp_path / pool))
+            systemd.settimeout(30)
+            where = f"NOTIFY_SOCKET={tmp_path / pool} WORKER_ALIVE={tmp_path / pool}.alive"
+            worker = f"env {where} celery -A proj worker -P {pool} -Q recent-workflows --loglevel=INFO"
+            reader.follow([Console([Command(worker)])])
+            assert [systemd.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            assert (tmp_path / f"{pool}.alive").exists()
+            reader.stop_services()
