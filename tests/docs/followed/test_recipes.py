@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.docs.followed.conftest import Copy
-from tests.docs.pages import DOCS, Command, Console, File, page
+from tests.docs.pages import DOCS, Command, Console, File, Step, page
 from tests.docs.reader import Reader
 from tests.programs import of_the_system
 from tests.rabbitmq import PROGRAM, RabbitMQ
@@ -20,6 +21,19 @@ pytestmark = [pytest.mark.host_independent, pytest.mark.timeout(300)]
 NAMES = sorted(path.stem for path in (DOCS / "recipes").glob("*.md") if path.stem != "index")
 NEEDS = {"pgbouncer": "pgbouncer", "rabbitmq": PROGRAM}
 """Programs that are in no wheel."""
+
+STREAM = "curl -sN --max-time {} localhost:8000/changes/1/"
+LISTENER = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'proj' AND query ~ '^LISTEN'"
+AFTERWARDS: Final[Mapping[str, list[Step]]] = {
+    "push": [
+        Console([Command(f"({STREAM.format(300)}; echo over) > more.txt 2> /dev/null &")]),
+        Console([Command("cat more.txt", "data: changed")], is_patient=True),
+        Console([Command(f'psql proj -qc "SELECT pg_terminate_backend(pid) {LISTENER}"')]),
+        Console([Command("cat more.txt", "data: changed\n\nover")], is_patient=True),
+        Console([Command(f"{STREAM.format(5)} || true", "data: changed")]),
+    ]
+}
+"""What a page says without showing it: by the recipe's name."""
 
 
 @pytest.fixture
@@ -41,7 +55,8 @@ def test_install(installed: Reader) -> None:
 def test_a_recipe(name: str, copy: Copy, request: pytest.FixtureRequest) -> None:
     if name in NEEDS:
         of_the_system(NEEDS[name])
-    copy(broker=request.getfixturevalue("rabbitmq") if name == "rabbitmq" else "").follow(page(f"recipes/{name}"))
+    reader = copy(broker=request.getfixturevalue("rabbitmq") if name == "rabbitmq" else "")
+    reader.follow([*page(f"recipes/{name}"), *AFTERWARDS.get(name, [])])
 
 
 def test_the_watchdog_of_systemd_hears_a_worker_of_any_pool(copy: Copy, tmp_path: Path) -> None:
