@@ -23,7 +23,7 @@ NEEDS = {"pgbouncer": "pgbouncer", "rabbitmq": PROGRAM}
 """Programs that are in no wheel."""
 
 STREAM = "curl -sN --max-time {} localhost:8000/changes/1/"
-LISTENER = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'proj' AND query ~ '^LISTEN'"
+LISTENER = "FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^LISTEN'"
 AFTERWARDS: Final[Mapping[str, list[Step]]] = {
     "push": [
         Console([Command(f"({STREAM.format(300)}; echo over) > more.txt 2> /dev/null &")]),
