@@ -13,13 +13,16 @@ Environment:
 - ``CELERY_SERIALIZER``: ``json`` by default; ``pickle`` for a host that accepts nothing else.
 - ``CELERY_REDELIVERY_S``: seconds after which Redis gives the message of a dead worker to another; 60 by default.
 - ``CELERY_MAX_TASKS_PER_CHILD``: tasks a worker process runs before it is replaced; unlimited by default.
+- ``WORKER_ALIVE``: a file that a living worker touches every two seconds; none by default.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from celery import Celery
+from celery.signals import heartbeat_sent
 
 from workflows_tasks.queues import configure
 
@@ -29,6 +32,7 @@ broker_url = os.environ.get("CELERY_BROKER_URL", "redis://localhost:6379/0")
 serializer = os.environ.get("CELERY_SERIALIZER", "json")
 redelivery_s = float(os.environ.get("CELERY_REDELIVERY_S", "60"))
 max_tasks_per_child = os.environ.get("CELERY_MAX_TASKS_PER_CHILD")
+alive = os.environ.get("WORKER_ALIVE")
 
 app = Celery("recent_workflows")
 app.conf.update(
@@ -51,3 +55,9 @@ if broker_url.startswith(("redis://", "rediss://", "sentinel://", "unix://", "so
     }
 app.autodiscover_tasks()
 configure(app)
+
+
+@heartbeat_sent.connect
+def touch(**_: object) -> None:
+    if alive:
+        Path(alive).touch()

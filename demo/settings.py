@@ -28,6 +28,7 @@ INSTALLED_APPS = [
     "demo.bots",
     "workflows_tasks",
     "backfill",
+    "demo.push",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -9,6 +9,7 @@ from demo import views
 urlpatterns = [
     path("", views.home, name="home"),
     path("live/", views.live, name="live"),
+    path("changes/", views.changes, name="changes"),
     path("admin/", admin.site.urls),
     path("static/<path:path>", serve, {"insecure": True}),  # no web server in front does it
 ]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.apps import apps
 from django.db.models import Count
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from backfill.coverage import is_filled
 from demo import measure, replaced
 from demo.bots.models import SavedRun, Workspace
 from demo.cards import cards
+from demo.push.events import events
 from demo.shape import EMPTY, HEAVIEST
 from workflows_tasks import recent_workflows
 from workflows_tasks.models import WORKSPACE_GRAIN, WorkspaceRecentWorkflow
@@ -36,13 +38,23 @@ def home(request: HttpRequest) -> HttpResponse:
     rows = WorkspaceRecentWorkflow.objects.filter(workspace=workspace).exclude(uid=WORKSPACE_GRAIN)
     users = rows.order_by("uid").values_list("uid", flat=True).distinct()[:USERS_LISTED]
     costs = _costs(workspace.pk, user) if workspace else {}
+    is_pushed = workspace is not None and apps.is_installed("demo.push")
     context = {"workspaces": listed, "users": sorted({*users, *([user] if user else [])}), "costs": costs}
-    return render(request, "home.html", context | _recent(workspace, user))
+    return render(request, "home.html", context | {"is_pushed": is_pushed} | _recent(workspace, user))
 
 
 def live(request: HttpRequest) -> HttpResponse:
-    """What the page asks for twice a second."""
+    """What the page asks for when something has changed, and every few seconds for the figures."""
     return render(request, "live.html", _recent(*_asked(request, [])))
+
+
+def changes(request: HttpRequest) -> StreamingHttpResponse:
+    """Events that say when to ask. They are not compressed: that would keep them back."""
+    workspace, _ = _asked(request, [])
+    if workspace is None:
+        raise Http404("Name a workspace.")
+    headers = {"Cache-Control": "no-cache", "Content-Encoding": "identity"}
+    return StreamingHttpResponse(events(workspace.pk), content_type="text/event-stream", headers=headers)
 
 
 def listed_workspaces() -> list[Workspace]:

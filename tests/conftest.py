@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,15 @@ def _delete_all_rows() -> None:
         for table in set(tables) - OF_DJANGO_ITSELF:
             cursor.execute(f'DELETE FROM "{table}"')
         cursor.execute(f'DELETE FROM "{CHANGES}"')
+
+
+@pytest.fixture
+def pushing(live: Host) -> Iterator[None]:
+    """The demo's own trigger on the table, which tells open pages."""
+    pytest.importorskip("psycopg")
+    migration = import_module("demo.push.migrations.0001_initial")
+    with connection.cursor() as cursor:
+        cursor.execute(migration.MAKE)
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(migration.REMOVE)

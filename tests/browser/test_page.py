@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.apps import apps
 
 from tests.browser.conftest import Visit
 from tests.browser.platform import TITLES, Platform
@@ -47,12 +48,29 @@ def test_the_page_follows_a_flush_and_a_users_own_waits_for_none(platform: Platf
     ada.sees_cards(LAST_FOUR[1], "Rank menus", LAST_FOUR[0], LAST_FOUR[2])
 
 
+@pytest.fixture
+def push(pushing: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apps, "is_installed", lambda name: name == "demo.push")
+
+
+def test_a_flush_tells_an_open_page_that_polls_nothing(push: None, platform: Platform, visit: Visit) -> None:
+    platform.run_all()
+    visitor = visit(platform.home)
+    visitor.page.evaluate("poll = () => 0; for (let timer = 0; timer < 100; timer++) clearTimeout(timer)")
+    visitor.page.wait_for_function("shown")  # after the event that each page gets at once
+    for title in ("Rank menus", "Tag tenders"):
+        platform.run(title)
+        flush_all()
+        visitor.sees(title)
+    visitor.sees_cards("Tag tenders", "Rank menus", *LAST_FOUR[:2])
+
+
 def test_nothing_moves_for_somebody_who_is_at_it_or_does_not_want_it(platform: Platform, visit: Visit) -> None:
     platform.run_all()
     visitor = visit(platform.home)
     asked: list[str] = []
     visitor.page.on("request", lambda request: asked.append(request.url))
-    updates = visitor.page.get_by_label("Update this page twice a second")
+    updates = visitor.page.get_by_label("Update this page by itself")
     for hold, let_go in (
         (updates.uncheck, updates.check),
         (visitor.page.locator(".cards button").first.focus, updates.focus),

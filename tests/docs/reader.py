@@ -36,6 +36,8 @@ SERVICES: Mapping[str, str] = {
     r"valkey-server\b": "Ready to accept connections",
     r"pgbouncer\b": "process up",
     r"python manage.py runserver\b": "Quit the server",
+    r"python -u -m http.server\b": "Serving HTTP",
+    r"uvicorn\b": "Uvicorn running",
 }
 """Commands that do not end, and what each prints when it is ready."""
 
@@ -115,7 +117,8 @@ class Reader:
             self._services.popitem()[1].stop(within_s=WITHIN_S)
 
     def _type(self, command: Command) -> None:
-        ready = next((line for pattern, line in SERVICES.items() if re.match(pattern, command.typed)), None)
+        program = re.sub(r"^env( \w+=\S+)+ ", "", command.typed)
+        ready = next((line for pattern, line in SERVICES.items() if re.match(pattern, program)), None)
         if ready is not None:
             self._start(command.typed, ready)
         elif command.typed.startswith("pip install "):

@@ -114,3 +114,19 @@ def test_the_oracle_notices_what_is_wrong(filled: Workspace) -> None:
             corrupt()
             assert {where for where, *_ in oracle.differences()} == only_in
             transaction.set_rollback(True)
+
+
+def test_an_open_connection_hears_of_its_own_workspace_once_a_flush_is_committed(
+    pushing: None, filled: Workspace
+) -> None:
+    from demo.push.events import events
+
+    other = Workspace.objects.create(name="Birch Labs")
+    heard = events(filled.pk)
+    assert next(heard) == "data: changed\n\n", "what changed since the page was made"
+    for workspace, told in ((other, ":\n\n"), (filled, "data: changed\n\n")):
+        SavedRun.objects.create(workspace=workspace, uid="ada-1", parent_version=PublishedRunVersion.objects.first())
+        assert next(heard) == ":\n\n", "a save tells nobody"
+        flush_all()
+        assert next(heard) == told
+    heard.close()
