@@ -83,9 +83,36 @@ def make(shape: Shape, directory: Path, name: str) -> None:
     django.setup()
     from celery import Celery
     from django.core.management import call_command
+    from django.db import connection
 
     Celery("shaped", broker="memory://").set_current()
-    call_command("migrate", run_syncdb=True, verbosity=0)
+    for tenant in (*shape.other_tenants, None):
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE SCHEMA {tenant}; SET search_path = {tenant}" if tenant else "RESET search_path")
+        if shape.is_unmanaged or shape.is_partitioned:
+            _make_tables(shape)
+        call_command("migrate", run_syncdb=True, verbosity=0)
+
+
+def _make_tables(shape: Shape) -> None:
+    """As another program does, in place of a migration."""
+    from django.apps import apps
+    from django.db import connection
+
+    models = [model for model in apps.get_app_config("shaped").get_models() if not model._meta.proxy]
+    with connection.schema_editor() as editor:
+        for model in models:
+            editor.create_model(model)
+    if shape.is_partitioned:
+        runs = connection.ops.quote_name(next(m for m in models if hasattr(m, "hidden"))._meta.db_table)
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE pattern (LIKE {runs} INCLUDING DEFAULTS INCLUDING GENERATED)")
+            cursor.execute(f"DROP TABLE {runs}")
+            cursor.execute(f"CREATE TABLE {runs} (LIKE pattern INCLUDING ALL) PARTITION BY LIST (hidden)")
+            cursor.execute(f"CREATE TABLE hidden_runs PARTITION OF {runs} FOR VALUES IN (true)")
+            cursor.execute(f"CREATE TABLE other_runs PARTITION OF {runs} DEFAULT")
+            cursor.execute(f"CREATE INDEX ON {runs} (id)")
+            cursor.execute("DROP TABLE pattern")
 
 
 class World:
@@ -211,13 +238,20 @@ class World:
             hops.filter(pk=hop.pk).update(workflow_id=self.chance.choice(self.workflows).pk)
 
     def _write_from_another_session(self) -> None:
-        """Of a program that prints dates, numbers and times in its own way."""
+        """Of a program that prints dates, numbers and times in its own way, and looks for tables elsewhere."""
         from django.db import connection
 
         model = self.models.Execution if self.shape.is_inherited else self.models.Run
-        table = connection.ops.quote_name(model._meta.db_table)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT format('%%I.%%I', nspname, relname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+                "WHERE pg_class.oid = to_regclass(%s)",
+                [connection.ops.quote_name(model._meta.db_table)],
+            )
+            (table,) = cursor.fetchone()
         with driver(**connection.get_connection_params()) as other:
             other.execute("SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET extra_float_digits = 0")
+            other.execute("SET search_path = pg_catalog")
             other.execute(
                 f"UPDATE {table} SET hidden = NOT hidden WHERE id = (SELECT id FROM {table} ORDER BY random() LIMIT 1)"
             )
@@ -362,6 +396,18 @@ class World:
         assert "E032) The column of shaped." in said
         assert 'by "POSIX" as its field says' in said
 
+    def assert_other_tenants(self) -> None:
+        """Nothing of this one's writes is in their tables."""
+        from django.db import connection
+
+        from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
+
+        for tenant in self.shape.other_tenants:
+            for table in (CHANGES, WorkspaceRecentWorkflow._meta.db_table):
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SELECT count(*) FROM {tenant}.{table}")
+                    assert cursor.fetchone() == (0,), (tenant, table)
+
     def assert_texts(self) -> None:
         """The text that is made here is the one that PostgreSQL makes, and so is the shard."""
         from django.db import connection
@@ -409,6 +455,7 @@ def tried(shape: Shape, directory: Path, name: str, *, writes: int = 24, seed: i
     world.assert_exact()
     world.assert_history()
     world.assert_commands()
+    world.assert_other_tenants()
 
 
 def main() -> None:

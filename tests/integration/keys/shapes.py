@@ -147,12 +147,18 @@ class Shape:
     """The run is in two tables: workspace, moment and what the filter reads are of a parent model."""
     made_by_database: bool = False
     """The run's key, a UUID, is the database's default."""
+    is_unmanaged: bool = False
+    """No migration makes the tables: another program did."""
+    is_partitioned: bool = False
+    """The same, and the runs that are shown and those that are not are in two partitions."""
     table: str = "{}"
     """Of ``db_table``; ``{}`` is the model's name."""
     database: str = ""
     """Options of ``CREATE DATABASE``."""
     prepare: tuple[str, ...] = ()
     """Statements before anything is migrated."""
+    other_tenants: tuple[str, ...] = ()
+    """Schemas that have all tables too. Nobody writes there."""
     session: tuple[str, ...] = ()
     """Statements of the role or database, after that."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -173,17 +179,21 @@ class Shape:
 def at_random(chance: random.Random) -> Shape:
     """Any shape there is."""
     types = sorted(KEYS)
+    is_inherited = chance.random() < 0.2
     return Shape(
         run=chance.choice(types), workspace=chance.choice(types),
         workflow=chance.choice(types), user=chance.choice(types), user_is_foreign=chance.random() < 0.5,
         hops=chance.choice((1, 2, 3)), used_at=chance.choice(list(USED_AT)), filter=chance.choice(list(FILTERS)),
         is_proxied=chance.random() < 0.3,
-        has_to_field=chance.random() < 0.2, is_inherited=chance.random() < 0.2,
+        has_to_field=chance.random() < 0.2, is_inherited=is_inherited,
         table=chance.choice(("{}", "Odd {}", 'odd"."{}', "select {}")),
         options=chance.choice(({}, {"server_side_binding": True}, {"prepare_threshold": 1})),
         settings=chance.choice(({}, {"USE_TZ": False, "TIME_ZONE": "America/New_York"})),
         grains=chance.choice((("workspace", "user"), ("workspace",), ("user",))),
         prepare=("CREATE SCHEMA odd",),
+        is_unmanaged=chance.random() < 0.2,
+        # Keys are unique in a partition only, so the other table of such runs cannot refer to them.
+        is_partitioned=not is_inherited and chance.random() < 0.3,
     )  # fmt: skip
 
 
@@ -196,7 +206,8 @@ def source(shape: Shape) -> str:
         return declared.format(given if "({}" in declared else f", {given}")
 
     def meta(name: str) -> str:
-        return f"    class Meta:\n        db_table = {shape.table.format(name)!r}\n"
+        managed = "        managed = False\n" if shape.is_unmanaged or shape.is_partitioned else ""
+        return f"    class Meta:\n        db_table = {shape.table.format(name)!r}\n{managed}"
 
     def target(name: str) -> str:
         return f"{name}Proxy" if shape.is_proxied else name

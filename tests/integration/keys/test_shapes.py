@@ -43,7 +43,12 @@ SHAPES = {
         options={"server_side_binding": True, "prepare_threshold": 1}, user="text", filter="or and not"
     ),
     "west of Greenwich without time zones": Shape(settings={"USE_TZ": False, "TIME_ZONE": "America/New_York"}),
-    "a schema for each tenant, and a short time limit for the role": Shape(
+    "a schema for each tenant": Shape(
+        prepare=("CREATE SCHEMA here",), other_tenants=("there",), options={"options": "-c search_path=here,public"}
+    ),
+    "tables that another program made": Shape(is_unmanaged=True, user_is_foreign=True),
+    "runs in partitions": Shape(is_partitioned=True, run="uuid", filter="of the workspace"),
+    "serializable, and a short wait for locks, by the database": Shape(
         session=(
             "ALTER DATABASE @ SET default_transaction_isolation = 'serializable'",
             "ALTER DATABASE @ SET lock_timeout = '100ms'",
