@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(subst /,-,$(REQUIREMENTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test follow soak docs bench lint format requirements clean
+.PHONY: help setup demo serve test follow soak hosts docs bench lint format requirements clean
 
 SIZE ?= quick
 
@@ -38,6 +38,9 @@ follow: setup ## Follow the installation page, the recipes and the runbooks word
 
 soak: setup ## Writers, workers and servers under random killing, then the oracle; about ten minutes
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
+
+hosts: setup ## Host projects of 200 random shapes, each written to and compared with the oracle; about 20 minutes
+	@$(BIN)/python -m tests.integration.keys.at_random $(ARGS)
 
 docs: setup ## Build the documentation into build/docs; a warning fails it
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs

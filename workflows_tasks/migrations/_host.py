@@ -13,6 +13,8 @@ from django.db.migrations.operations import AddField, CreateModel, RenameField, 
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
+from workflows_tasks.host import host
+
 
 class CreateModelOfHost(CreateModel):
     """Creates a model whose foreign keys point to the host's models, whatever those are called at that moment.
@@ -22,6 +24,7 @@ class CreateModelOfHost(CreateModel):
     """
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        host()  # raises where the settings cannot be used, and says why: the keys would point nowhere
         fields = [(name, _as_named_in(state, field)) for name, field in self.fields]
         CreateModel(self.name, fields, self.options, self.bases, self.managers).state_forwards(app_label, state)
 

@@ -10,6 +10,7 @@ from workflows_tasks import conf
 from workflows_tasks.host import host
 from workflows_tasks.keys import shard_sql, text_of
 from workflows_tasks.projection.sql import Sql, compose, execute, join, keys, rows, value
+from workflows_tasks.projection.transactions import flush_limits, read_committed
 
 MOST_TAKEN: Final = 20_000
 """Changes of runs that one slice takes at most."""
@@ -243,21 +244,23 @@ def deal_again() -> int:
 
     One statement deletes and inserts, so two processes that do this at once share the work. An old trigger that meant
     every shard wrote one copy for each. Each copy now goes to every shard: more than needed, never less.
+
+    It reads the whole log, so its limits are ours: a role's would stop every look of beat during a flood.
     """
     shards = conf.settings().shards
-    return execute(
-        compose(
-            """WITH dealt AS (DELETE FROM {log} WHERE shards <> {shards} RETURNING *)
-            INSERT INTO {log} (shard, shards, workspace, run, lookup, key, low, high, at, error, tries, retry_at)
-            SELECT DISTINCT part.shard, {shards}, dealt.workspace, dealt.run, dealt.lookup, dealt.key, dealt.low,
-                dealt.high, dealt.at, dealt.error, dealt.tries, dealt.retry_at
-            FROM dealt CROSS JOIN generate_series(0, {last}) AS part(shard)
-            WHERE dealt.workspace IS NULL OR part.shard = {shard}""",
-            shards=shards,
-            last=shards - 1,
-            shard=shard_sql("dealt.workspace", shards),
-        )
+    statement = compose(
+        """WITH dealt AS (DELETE FROM {log} WHERE shards <> {shards} RETURNING *)
+        INSERT INTO {log} (shard, shards, workspace, run, lookup, key, low, high, at, error, tries, retry_at)
+        SELECT DISTINCT part.shard, {shards}, dealt.workspace, dealt.run, dealt.lookup, dealt.key, dealt.low,
+            dealt.high, dealt.at, dealt.error, dealt.tries, dealt.retry_at
+        FROM dealt CROSS JOIN generate_series(0, {last}) AS part(shard)
+        WHERE dealt.workspace IS NULL OR part.shard = {shard}""",
+        shards=shards,
+        last=shards - 1,
+        shard=shard_sql("dealt.workspace", shards),
     )
+    with read_committed(flush_limits()):
+        return execute(statement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +302,10 @@ def status() -> list[ShardChanges]:
 def waiting() -> list[int]:
     """Shards with a change that can be taken. Nothing is counted, so a flood is no slower than one change."""
     statement = compose(
-        """SELECT shard FROM generate_series(0, {last}) AS shard
-        WHERE EXISTS (SELECT FROM {log} WHERE {log}.shard = shard.shard AND {takeable})""",
+        # In the index's order: for EXISTS the planner reads the whole log, once for each shard where nothing waits.
+        """SELECT shard FROM generate_series(0, {last}) AS shard CROSS JOIN LATERAL (
+            SELECT FROM {log} WHERE {log}.shard = shard.shard AND {takeable} ORDER BY workspace, at LIMIT 1
+        ) AS one ORDER BY shard""",
         last=conf.settings().shards - 1, takeable=TAKEABLE,
     )  # fmt: skip
     return [shard for (shard,) in rows(statement)]

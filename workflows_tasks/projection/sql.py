@@ -20,7 +20,7 @@ from typing import Any, Final
 from django.core.signals import setting_changed
 from django.db import connections
 from django.db.models import F, Model, Q, QuerySet, TextField, Value
-from django.db.models.functions import Cast, NullIf
+from django.db.models.functions import Cast, Collate, NullIf
 
 from workflows_tasks import conf
 from workflows_tasks.host import Host, host
@@ -162,8 +162,9 @@ def _live(the_host: Host, extra: Q) -> Sql:
             F("pk"),
             F(the_host.workspace.attname),
             user,
-            # An empty name is no user: uid '' is the workspace's own grain.
-            NullIf(Cast(user, TextField()), Value(""), output_field=TextField()),
+            # An empty name is no user: uid '' is the workspace's own grain. With the collation of our column, for by
+            # another two texts could be equal, and a flush would never have done with one of them.
+            Collate(NullIf(Cast(user, TextField()), Value(""), output_field=TextField()), "default"),
             F(the_host.path_lookup),
             F(the_host.used_at.name),
         )

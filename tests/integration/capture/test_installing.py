@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import Q
 
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
@@ -125,6 +126,17 @@ def test_migrate_goes_on_without_it(
     assert f"Run later: {installation.COMMAND}" in told
     call_command("migrate", verbosity=0)
     assert not installation.problems()
+
+
+def test_migrate_goes_on_with_a_filter_that_does_not_compile(
+    sample: Sample, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checks refuse it, but ``migrate`` that is called from code, as by a test runner, runs none."""
+    configure(RUN_FILTER=Q(nowhere=1))
+    call_command("migrate", verbosity=1)
+    told = capsys.readouterr().out
+    assert "nothing is captured (Cannot resolve keyword 'nowhere' into field" in told
+    assert f"Run later: {installation.COMMAND}" in told
 
 
 def test_a_host_transaction_that_holds_both_tables_is_no_deadlocks_victim(

@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
 from demo.servers import free_port
-from tests.commands import ROOT
+from tests.commands import ROOT, python
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.integration.comparison.scene import CORRUPTIONS, Scene, lose_changes
@@ -261,6 +261,26 @@ def test_an_unmigrated_database_is_one_line_with_the_fix(missing: str, action: s
     with pytest.raises(CommandError, match=fix) as refused:
         ran(action)
     assert "\n" not in str(refused.value)
+
+
+@pytest.fixture
+def empty(live: Host) -> Iterator[str]:
+    """The address of a database where nobody has run migrate."""
+    name = f"empty_{connection.settings_dict['NAME']}"
+    with connection.cursor() as cursor:
+        cursor.execute(f'CREATE DATABASE "{name}"')
+    yield f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{name}"
+    with connection.cursor() as cursor:
+        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.mark.host_independent
+def test_before_the_first_migrate_each_command_is_one_line_with_the_fix(empty: str) -> None:
+    ours = [["recent_workflows", *action] for action in (["status"], ["verify"], ["explain", "1"], ["flush"])]
+    for command in (*ours, *(["backfill", action] for action in ("status", "plan", "start"))):
+        code, said = python("-m", "django", *command, env={"DATABASE_URL": empty})
+        assert (code, said.count("\n")) == (1, 1), said
+        assert "run: manage.py migrate" in said
 
 
 @pytest.mark.host_independent

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ProjectState
 
+from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from workflows_tasks import host as hosts
+from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.models import WorkspaceRecentWorkflow
 
 
@@ -44,6 +48,14 @@ def test_the_tables_migrations_go_back_and_forth(live: Host) -> None:
     assert _table() not in connection.introspection.table_names()
     call_command("migrate", "workflows_tasks", verbosity=0)
     assert _table() in connection.introspection.table_names()
+
+
+def test_with_settings_that_cannot_be_used_it_says_why(live: Host, configure: Configure) -> None:
+    """Where no check was run before it. What our keys point to is not known then."""
+    migration = MigrationLoader(connection).get_migration("workflows_tasks", "0001_initial")
+    configure(SHARDS=0)
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        migration.mutate_state(ProjectState())
 
 
 def _table() -> str:

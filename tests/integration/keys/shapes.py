@@ -40,6 +40,13 @@ class Padded(models.CharField):
     rel_db_type = db_type
 
 
+class Local(models.DateTimeField):
+    """timestamp: as the clock on the wall shows it."""
+
+    def db_type(self, connection):
+        return "timestamp"
+
+
 class Prefixed(models.BigIntegerField):
     """7 in the database, ws_7 in Python, as prefixed and hashed ids are."""
 
@@ -111,10 +118,17 @@ KEYS: Final[Mapping[str, Key]] = {
     "inet": Key("models.GenericIPAddressField({})", lambda n: f"10.0.0.{n}" if n % 2 else f"2001:db8::{n + 1:x}"),
     "padded": Key("Padded(max_length=8{})", lambda n: ("ab", "AB", "a b", "Ab")[n % 4] + str(n // 4 or "")),
     "prefixed": Key("Prefixed({})", lambda n: f"id_{n + 1}"),
+    "text in any case": Key("models.CharField(max_length=60, db_collation='any_case'{})", lambda n: f"Key {n}"),
 }
+
+REFUSED: Final = {"text in any case"}
+"""Of which two spellings are equal."""
+
+ANY_CASE: Final = "CREATE COLLATION any_case (provider = icu, deterministic = false, locale = 'und-u-ks-level2')"
 
 USED_AT: Final[Mapping[str, str]] = {
     "plain": "used_at = models.DateTimeField(null=True)",
+    "of the clock on the wall": "used_at = Local(null=True)",
     "generated": "began = models.DateTimeField(null=True)\n    used_at = models.GeneratedField("
     "expression=models.F('began'), output_field=models.DateTimeField(null=True), db_persist=True)",
 }
@@ -147,12 +161,18 @@ class Shape:
     """The run is in two tables: workspace, moment and what the filter reads are of a parent model."""
     made_by_database: bool = False
     """The run's key, a UUID, is the database's default."""
+    is_unmanaged: bool = False
+    """No migration makes the tables: another program did."""
+    is_partitioned: bool = False
+    """The same, and the runs that are shown and those that are not are in two partitions."""
     table: str = "{}"
     """Of ``db_table``; ``{}`` is the model's name."""
     database: str = ""
     """Options of ``CREATE DATABASE``."""
     prepare: tuple[str, ...] = ()
     """Statements before anything is migrated."""
+    other_tenants: tuple[str, ...] = ()
+    """Schemas that have all tables too. Nobody writes there."""
     session: tuple[str, ...] = ()
     """Statements of the role or database, after that."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -172,18 +192,23 @@ class Shape:
 
 def at_random(chance: random.Random) -> Shape:
     """Any shape there is."""
-    types = sorted(KEYS)
+    types = sorted(set(KEYS) - REFUSED)
+    is_inherited = chance.random() < 0.2
     return Shape(
         run=chance.choice(types), workspace=chance.choice(types),
         workflow=chance.choice(types), user=chance.choice(types), user_is_foreign=chance.random() < 0.5,
-        hops=chance.choice((1, 2, 3)), used_at=chance.choice(list(USED_AT)), filter=chance.choice(list(FILTERS)),
+        hops=chance.choice((1, 2, 3)), used_at=chance.choice(("plain", "generated")),
+        filter=chance.choice(list(FILTERS)),
         is_proxied=chance.random() < 0.3,
-        has_to_field=chance.random() < 0.2, is_inherited=chance.random() < 0.2,
+        has_to_field=chance.random() < 0.2, is_inherited=is_inherited,
         table=chance.choice(("{}", "Odd {}", 'odd"."{}', "select {}")),
         options=chance.choice(({}, {"server_side_binding": True}, {"prepare_threshold": 1})),
         settings=chance.choice(({}, {"USE_TZ": False, "TIME_ZONE": "America/New_York"})),
         grains=chance.choice((("workspace", "user"), ("workspace",), ("user",))),
         prepare=("CREATE SCHEMA odd",),
+        is_unmanaged=chance.random() < 0.2,
+        # Keys are unique in a partition only, so the other table of such runs cannot refer to them.
+        is_partitioned=not is_inherited and chance.random() < 0.3,
     )  # fmt: skip
 
 
@@ -196,7 +221,8 @@ def source(shape: Shape) -> str:
         return declared.format(given if "({}" in declared else f", {given}")
 
     def meta(name: str) -> str:
-        return f"    class Meta:\n        db_table = {shape.table.format(name)!r}\n"
+        managed = "        managed = False\n" if shape.is_unmanaged or shape.is_partitioned else ""
+        return f"    class Meta:\n        db_table = {shape.table.format(name)!r}\n{managed}"
 
     def target(name: str) -> str:
         return f"{name}Proxy" if shape.is_proxied else name

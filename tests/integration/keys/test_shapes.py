@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from demo.servers import PostgreSQL
-from tests.integration.keys.shapes import Shape, at_random
+from tests.integration.keys.shapes import ANY_CASE, Shape, at_random
 from tests.integration.keys.trials import Trial, trials
 
 pytestmark = pytest.mark.host_independent
@@ -43,7 +43,15 @@ SHAPES = {
         options={"server_side_binding": True, "prepare_threshold": 1}, user="text", filter="or and not"
     ),
     "west of Greenwich without time zones": Shape(settings={"USE_TZ": False, "TIME_ZONE": "America/New_York"}),
-    "a schema for each tenant, and a short time limit for the role": Shape(
+    "a clock on the wall, whose hour comes twice": Shape(
+        used_at="of the clock on the wall", settings={"USE_TZ": False, "TIME_ZONE": "America/New_York"}
+    ),
+    "a schema for each tenant": Shape(
+        prepare=("CREATE SCHEMA here",), other_tenants=("there",), options={"options": "-c search_path=here,public"}
+    ),
+    "tables that another program made": Shape(is_unmanaged=True, user_is_foreign=True),
+    "runs in partitions": Shape(is_partitioned=True, run="uuid", filter="of the workspace"),
+    "serializable, and a short wait for locks, by the database": Shape(
         session=(
             "ALTER DATABASE @ SET default_transaction_isolation = 'serializable'",
             "ALTER DATABASE @ SET lock_timeout = '100ms'",
@@ -109,4 +117,12 @@ ICU = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
 def test_an_order_of_text_that_the_database_has_not(system_trial: Trial, shape: Shape) -> None:
     """Ties are decided, and ranges cut, by the column's own order."""
     failed = system_trial(shape, 5)
+    assert not failed, failed
+
+
+@pytest.mark.parametrize("place", ["workspace", "user", "workflow"])
+def test_keys_of_which_two_spellings_are_one(system_trial: Trial, place: str) -> None:
+    """Refused, for rows would be wrong: to the table the spellings are two."""
+    kinds = {"workspace": "text", "workflow": "text", place: "text in any case"}
+    failed = system_trial(Shape(**kinds, prepare=(ANY_CASE,), hops=1), 0)  # type: ignore[arg-type]
     assert not failed, failed

@@ -112,6 +112,18 @@ def test_a_flood_is_not_read_to_take_its_oldest(live: Host, near: Neighbours, mo
         assert rows_read() - before < 100
 
 
+def test_a_flood_is_not_read_to_see_where_changes_wait(live: Host, near: Neighbours) -> None:
+    """Or a limit that a role has for its statements would stop every look of beat, just when it is needed."""
+    workspace = history.workspace_text(near.workspaces[0])
+    changes.log_runs((workspace, str(number)) for number in range(5_000))
+    execute(f"DELETE FROM {CHANGES} WHERE shard <> {near.shard}")  # what making the workspaces left
+    execute(f"ANALYZE {CHANGES}")
+    with transaction.atomic():
+        before = rows_read()
+        assert changes.waiting() == [near.shard]
+        assert rows_read() - before < 100
+
+
 def rows_read() -> int:
     """Rows of the log that this transaction has read."""
     ((read,),) = query(

@@ -11,12 +11,13 @@ from tests.hosts.adapter import Host
 from tests.integration.projection.neighbours import Neighbours
 from tests.oracle import assert_exact, flush_all
 from tests.sessions import execute, query
-from workflows_tasks import conf, history
+from workflows_tasks import conf, history, recent_workflows
 from workflows_tasks.errors import NothingCommits
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.projection.flush import flush
 from workflows_tasks.projection.transactions import flush_limits, read_committed
+from workflows_tasks.tick import tick
 
 ROLE_S = {
     "statement_timeout": "'3s'",
@@ -70,6 +71,24 @@ def test_limits_are_ours_whatever_the_role_has(live: Host) -> None:
     assert {row.run for row in assert_exact(live)} == {run.pk}
 
 
+def test_a_look_at_the_whole_log_has_our_limits(live: Host) -> None:
+    """Each look of beat takes one."""
+    limits: list[str] = []
+
+    def look(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "WITH dealt" in sql:
+            limits.append(shown()["statement_timeout"])
+        return execute(sql, params, many, context)
+
+    execute("SET statement_timeout = '3s'")
+    try:
+        with connection.execute_wrapper(look):
+            tick()
+    finally:
+        execute("RESET statement_timeout")
+    assert limits == [f"{conf.settings().flush_time_limit_s / 2:g}s"]
+
+
 def test_it_is_never_a_part_of_somebody_elses_transaction(live: Host) -> None:
     Neighbours(live).run(1)
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
@@ -114,6 +133,33 @@ def test_strange_moments_stop_nobody(live: Host, when: str) -> None:
         execute(f'DELETE FROM "{model._meta.db_table}" WHERE "{model._meta.pk.column}" = %s', [str(strange.pk)])
     flush_all()
     assert_exact(live)
+
+
+def test_the_hour_that_comes_twice(live: Host) -> None:
+    """A clock in New York shows 1:45 before 1:15 then. The order is PostgreSQL's, whatever Python has of it."""
+    near = Neighbours(live)
+    field = resolved().used_at
+    runs = [near.run(1), near.run(2, workflow=near.another), near.run(3)]
+    times = ["2026-11-01 05:50+00", "2026-11-01 05:45+00", "2026-11-01 06:15+00"]
+    for run, when in zip(runs, times, strict=True):
+        execute(
+            f'UPDATE "{field.model._meta.db_table}" SET "{field.column}" = %s'
+            f' WHERE "{field.model._meta.pk.column}" = %s',
+            [when, str(run.pk)],
+        )
+    workspace = near.workspaces[0]
+
+    def pages() -> list[list[Any]]:
+        read = (recent_workflows(workspace), recent_workflows(workspace, near.user, fresh=True))
+        return [[row.last_run_id for row in page] for page in read]
+
+    flush_all()
+    assert pages() == [[runs[2].pk, runs[1].pk]] * 2
+    assert history.compare(history.EVERYWHERE) == []
+    runs[2].delete()
+    flush_all()
+    assert pages() == [[runs[0].pk, runs[1].pk]] * 2
+    assert history.compare(history.EVERYWHERE) == []
 
 
 def test_a_users_row_at_a_strange_moment_is_recomputed(live: Host) -> None:
