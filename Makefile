@@ -33,7 +33,7 @@ serve: setup ## The same with a home page on localhost, until Ctrl-C
 test: setup ## Run the tests, on servers that they start themselves
 	@$(BIN)/python -m tests $(ARGS)
 
-follow: setup ## Follow the installation page, the recipes and the runbooks word by word; about two minutes
+follow: setup ## Follow the installation page, the recipes and the runbooks word by word; about five minutes
 	@$(BIN)/python -m tests --host platform tests/docs/followed $(ARGS)
 
 soak: setup ## Writers, workers and servers under random killing, then the oracle; about ten minutes

@@ -15,7 +15,7 @@ from backfill.models import Backfill, Chunk
 from backfill.progress import Progress
 from tests.hosts.adapter import Host, moment
 from tests.oracle import Row, assert_exact, flush_all
-from tests.sessions import execute, query, session
+from tests.sessions import execute, query
 from workflows_tasks import history as history_of_package
 from workflows_tasks.history import Range
 from workflows_tasks.models import WorkspaceRecentWorkflow
@@ -151,16 +151,6 @@ def fill_batch(lease: leases.Lease, *, steps: int = 1, before_commit: Callable[[
 
     history_of_package.fill(ranges.join(loaded[:steps]).range, before_commit=commit)
     lease.chunk.refresh_from_db()
-
-
-@contextmanager
-def locked(statement: str, *params: Any) -> Iterator[None]:
-    """Another connection's open transaction that holds what ``statement`` locks, until the block ends."""
-    with session() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute(statement, params)
-        yield
-        cursor.execute("ROLLBACK")
 
 
 @contextmanager

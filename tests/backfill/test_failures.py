@@ -16,14 +16,13 @@ from tests.backfill.given import (
     chunks,
     claimed,
     expire,
-    locked,
     planned,
     refused,
     refusing,
     started,
 )
 from tests.oracle import expected, flush_all, stored
-from tests.sessions import query, session
+from tests.sessions import locked, query, session
 from workflows_tasks import history as package
 from workflows_tasks.history import EVERYWHERE
 

@@ -14,11 +14,10 @@ from tests.backfill.given import (
     claimed,
     expire,
     fill_batch,
-    locked,
     planned,
 )
 from tests.oracle import stored
-from tests.sessions import execute
+from tests.sessions import execute, locked
 
 pytestmark = pytest.mark.host_independent
 

@@ -15,10 +15,10 @@ from django.test.utils import CaptureQueriesContext
 from backfill import control, planner, ranges
 from backfill.models import Backfill, Chunk
 from backfill.ranges import Step
-from tests.backfill.given import CHUNK, History, assert_complete, carried_out, locked, planned, started
+from tests.backfill.given import CHUNK, History, assert_complete, carried_out, planned, started
 from tests.commands import ROOT
 from tests.hosts.adapter import Host
-from tests.sessions import session
+from tests.sessions import locked, session
 from workflows_tasks.capture import installation
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.history import EVERYWHERE

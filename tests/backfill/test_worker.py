@@ -12,11 +12,11 @@ from django.test.utils import CaptureQueriesContext
 
 from backfill import control, leases, planner, tasks, worker
 from tests import broker
-from tests.backfill.given import TABLE, History, assert_complete, carried_out, claimed, filled, locked, planned, started
+from tests.backfill.given import TABLE, History, assert_complete, carried_out, claimed, filled, planned, started
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.oracle import flush_all, stored
-from tests.sessions import query
+from tests.sessions import locked, query
 from tests.threads import beside, until_waiting
 from workflows_tasks import history as package
 from workflows_tasks.history import Range

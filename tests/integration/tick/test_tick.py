@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from tests import broker
 from tests.hosts.adapter import Host
 from tests.oracle import assert_exact, flush_all
+from tests.sessions import locked
 from workflows_tasks import conf
 from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation
@@ -180,52 +181,35 @@ def written_uncaptured(live: Host) -> Any:
 @pytest.mark.host_independent
 def test_a_transaction_that_has_no_end_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
     """As a forgotten prepared transaction is, of this database or of another: it writes to no table of the host's."""
-    other = connection.copy()
-    other.set_autocommit(False)
-    with other.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()")
-    Installation.objects.update(rescan_after=_newest_transaction())
-    try:
+    with locked("SELECT pg_current_xact_id()"):
+        Installation.objects.update(rescan_after=_newest_transaction())
         tick()
         flush_all()
         assert_exact(live)
-    finally:
-        other.rollback()
-        other.close()
 
 
 @pytest.mark.host_independent
 def test_a_writer_who_began_later_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
     """Or a busy host would never be looked at."""
-    other = connection.copy()
-    other.set_autocommit(False)
-    with other.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {connection.ops.quote_name(live.run_model._meta.db_table)} WHERE false")
-        cursor.execute("SELECT pg_current_xact_id()")
-    try:
+    with locked(_write(live)):
         tick()
         assert the_installation().rescan_after is None
-    finally:
-        other.rollback()
-        other.close()
 
 
 @pytest.mark.host_independent
 def test_a_look_that_another_cluster_asked_for(live: Host, written_uncaptured: None) -> None:
     """A dump of it was restored here, where transaction ids began anew: that one may come in years."""
     Installation.objects.update(rescan_after=_newest_transaction() + 10**9)
-    other = connection.copy()
-    other.set_autocommit(False)
-    with other.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()")
-        cursor.execute(f"DELETE FROM {connection.ops.quote_name(live.run_model._meta.db_table)} WHERE false")
-    try:
+    with locked(_write(live)):
         tick()
         flush_all()
         assert_exact(live)
-    finally:
-        other.rollback()
-        other.close()
+
+
+def _write(live: Host) -> str:
+    """SQL that locks the runs as a writer does, and has a transaction id."""
+    table = connection.ops.quote_name(live.run_model._meta.db_table)
+    return f"DELETE FROM {table} WHERE pg_current_xact_id() IS NULL"
 
 
 def _newest_transaction() -> int:
