@@ -11,6 +11,7 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging, task_postrun, task_received
 from django.db import connections
+from kombu.asynchronous import set_event_loop
 
 from tests import broker
 from tests.waiting import until
@@ -57,6 +58,7 @@ def working(app: Celery, queue: str) -> Iterator[Worker]:
         with start_worker(app, pool="solo", perform_ping_check=False, queues=[queue], loglevel="ERROR"):
             yield worker
     finally:
+        set_event_loop(None)  # or the next worker would run this one's, and its own timer would never fire
         task_received.disconnect(worker.received)
         task_postrun.disconnect(_close_connections)
         setup_logging.disconnect(_as_it_is)
