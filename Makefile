@@ -42,8 +42,10 @@ soak: setup ## Writers, workers and servers under random killing, then the oracl
 hosts: setup ## Host projects of 200 random shapes, each written to and compared with the oracle; about 20 minutes
 	@$(BIN)/python -m tests.integration.keys.at_random $(ARGS)
 
-docs: setup ## Build the documentation into build/docs; a warning fails it
+docs: setup ## Build the documentation into build/docs, and check it; a warning fails it
+	@rm -rf build/docs
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@$(BIN)/python -m tests --host platform -n 0 -q tests/whole/test_site.py
 	@echo "build/docs/index.html"
 
 bench: setup ## Measure beside rivals and limits, a few minutes; SIZE=full takes half an hour and writes docs/benchmarks.md

@@ -38,7 +38,7 @@ PATIENT = {"SAVE_TIMEOUT_S": 5.0, "BROKER_TIMEOUT_S": 5.0}
 AS_SHIPPED = {f.name.upper(): f.default for f in dataclasses.fields(conf.Settings) if f.name.upper() in PATIENT}
 
 
-OF_THE_DEMO = {"browser", "demo", "docs"}
+OF_THE_DEMO = {"browser", "demo", "docs", "whole"}
 """Folders of tests that import the demo's models, which are installed with the first host only."""
 
 

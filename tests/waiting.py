@@ -8,11 +8,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_S = 0.01
+POLL_S = 0.02
 
 
 def until(condition: Callable[[], T], *, within_s: float = 10.0) -> T:
-    """Return the first true value of ``condition()``; asking takes a third of the time at most.
+    """Return the first true value of ``condition()``; asking takes a fifth of the time at most.
 
     Raises:
         AssertionError: it was never true.
@@ -22,6 +22,6 @@ def until(condition: Callable[[], T], *, within_s: float = 10.0) -> T:
     while not (value := condition()):
         now_s = time.monotonic()
         assert now_s < deadline_s, f"not true within {within_s:g} s: {getattr(condition, '__doc__', None)}"
-        time.sleep(max(POLL_S, 2 * (now_s - asked_s)))
+        time.sleep(max(POLL_S, 4 * (now_s - asked_s)))
         asked_s = time.monotonic()
     return value

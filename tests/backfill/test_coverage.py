@@ -14,6 +14,8 @@ from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.history import EVERYWHERE
 from workflows_tasks.models import WorkspaceRecentWorkflow
 
+pytestmark = pytest.mark.host_independent
+
 
 def test_a_workspace_is_filled_when_all_its_chunks_are(history: History) -> None:
     everything = [history.heavy, *history.light]
@@ -29,7 +31,6 @@ def test_a_workspace_is_filled_when_all_its_chunks_are(history: History) -> None
     assert is_filled(history.host.make_workspace()), "it had no runs to fill"
 
 
-@pytest.mark.host_independent
 def test_a_backfill_of_other_workspaces_is_none(history: History) -> None:
     carried_out(started(history.only(history.light[0])))
     assert is_filled(history.light[0])
@@ -57,7 +58,6 @@ def test_history_that_is_planned_and_not_filled_is_no_drift(history: History) ->
     assert states() == {"drift"}
 
 
-@pytest.mark.host_independent
 def test_comparing_goes_on_before_the_tables_are_migrated(live: Host) -> None:
     execute("ALTER TABLE backfill_chunk RENAME TO elsewhere")
     try:

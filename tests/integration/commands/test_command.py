@@ -27,6 +27,8 @@ from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
 from workflows_tasks.management.actions import SHOWN
 from workflows_tasks.models import CHANGES
 
+pytestmark = pytest.mark.host_independent
+
 ACTIONS = ["status", "health", "flush", "verify", "triggers", "metrics"]
 
 
@@ -67,7 +69,6 @@ def test_status_shows_each_shard_errors_and_what_is_refused(scene: Scene) -> Non
     assert told("status")[1]["in_quarantine"] > 0
 
 
-@pytest.mark.host_independent
 def test_status_says_why_changes_wait(scene: Scene) -> None:
     """The same as ``health``: the queue and the worker to look at."""
     scene.run(5)
@@ -239,7 +240,6 @@ def no_redis(configure: Configure) -> None:
     configure(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
 
 
-@pytest.mark.host_independent
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "health"])
 def test_it_works_without_redis(scene: Scene, no_redis: None, action: str) -> None:
     assert ran(action)[0] == 0
@@ -254,7 +254,6 @@ def missing(request: pytest.FixtureRequest, scene: Scene) -> Iterator[str]:
         cursor.execute(f'ALTER TABLE elsewhere RENAME TO "{request.param}"')
 
 
-@pytest.mark.host_independent
 @pytest.mark.parametrize("action", ["status", "verify"])
 def test_an_unmigrated_database_is_one_line_with_the_fix(missing: str, action: str) -> None:
     fix = installation.COMMAND if missing == CHANGES else "manage.py migrate"
@@ -274,7 +273,6 @@ def empty(live: Host) -> Iterator[str]:
         cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest.mark.host_independent
 def test_before_the_first_migrate_each_command_is_one_line_with_the_fix(empty: str) -> None:
     ours = [["recent_workflows", *action] for action in (["status"], ["verify"], ["explain", "1"], ["flush"])]
     for command in (*ours, *(["backfill", action] for action in ("status", "plan", "start"))):
@@ -283,7 +281,6 @@ def test_before_the_first_migrate_each_command_is_one_line_with_the_fix(empty: s
         assert "run: manage.py migrate" in said
 
 
-@pytest.mark.host_independent
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -298,7 +295,6 @@ def test_an_operators_mistake_is_no_traceback(scene: Scene, arguments: list[str]
         ran(*arguments)
 
 
-@pytest.mark.host_independent
 def test_no_database_is_no_traceback(scene: Scene) -> None:
     connection.close()
     with pytest.MonkeyPatch.context() as patch:
@@ -309,7 +305,6 @@ def test_no_database_is_no_traceback(scene: Scene) -> None:
         assert ran("health")[0] == 1
 
 
-@pytest.mark.host_independent
 def test_a_closed_pipe_is_no_traceback(many: Scene) -> None:
     """``verify --all | head -1``"""
     url = os.environ["DATABASE_URL"]

@@ -16,6 +16,8 @@ from workflows_tasks.comparison import compare as comparing
 from workflows_tasks.models import Installation
 from workflows_tasks.projection.sql import Range
 
+pytestmark = pytest.mark.host_independent
+
 
 def installation() -> Installation:
     row: Installation = Installation.objects.get()

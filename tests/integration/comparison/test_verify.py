@@ -22,6 +22,8 @@ from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes, flush
 from workflows_tasks.projection.sql import EVERYWHERE, Range
 
+pytestmark = pytest.mark.host_independent
+
 
 def drift() -> list[Any]:
     return [each for part in verify.parts(EVERYWHERE) for each in part.differences if each.state == DRIFT]
@@ -175,7 +177,6 @@ def test_verifying_while_writes_and_flushes_go_on_gives_no_false_alarm(scene: Sc
     assert_exact(scene.host)
 
 
-@pytest.mark.host_independent
 def test_the_estimate_counts_partitions(live: Any) -> None:
     """Nobody analyzes the parent of partitions; its own estimate stays 0."""
     from types import SimpleNamespace

@@ -72,7 +72,7 @@ def test_a_shape(trial: Trial, name: str) -> None:
     assert not failed, failed
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_shape_at_random(trial: Trial, seed: int) -> None:
     """``python -m tests.integration.keys.at_random --hosts 200`` tries many."""
     shape = at_random(random.Random(seed))

@@ -17,6 +17,8 @@ from workflows_tasks.monitoring import prometheus, telemetry
 from workflows_tasks.monitoring.prometheus import PREFIX, RecentWorkflowsCollector, exposition
 from workflows_tasks.monitoring.status import age, ago, status
 
+pytestmark = pytest.mark.host_independent
+
 
 def test_what_waits_and_what_was_done(sound: Host, run: Any) -> None:
     now = status()
@@ -66,7 +68,6 @@ def test_errors_are_told_of_shards_that_have_something_to_flush(sound: Host, run
     assert error == "as a test says"
 
 
-@pytest.mark.host_independent
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
@@ -83,13 +84,11 @@ def test_ages_for_people(seconds: float | None, shown: str) -> None:
     assert age(seconds) == shown
 
 
-@pytest.mark.host_independent
 def test_what_never_was() -> None:
     assert ago(None) == "never"
     assert ago(3.0) == "3.0 s ago"
 
 
-@pytest.mark.host_independent
 def test_every_metric_is_exported_under_its_name(sound: Host, run: Any) -> None:
     sound.save_again(run)
     told = exposition()
@@ -103,13 +102,11 @@ def test_every_metric_is_exported_under_its_name(sound: Host, run: Any) -> None:
     assert f'{PREFIX}commit_to_visible_bucket{{le="+Inf"}}' in told
 
 
-@pytest.mark.host_independent
 def test_a_heartbeat_that_never_was_is_infinite_so_that_an_alert_sees_it(sound: Host) -> None:
     Installation.objects.update(ticked_at=None)
     assert f"{PREFIX}tick_age_seconds +Inf" in exposition()
 
 
-@pytest.mark.host_independent
 def test_without_a_database_the_hosts_own_metrics_go_on(sound: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import OperationalError
 
@@ -129,7 +126,6 @@ def _away(error: Exception) -> Any:
     return raises
 
 
-@pytest.mark.host_independent
 def test_rows_are_estimated_for_counting_takes_long(sound: Host, run: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {WorkspaceRecentWorkflow._meta.db_table}")

@@ -18,6 +18,8 @@ from tests.oracle import flush_all
 from workflows_tasks.capture import nudge
 from workflows_tasks.projection import changes
 
+pytestmark = pytest.mark.host_independent
+
 
 def statements(run: Any, live: Host) -> list[str]:
     """The SQL of a save in a transaction, commit included; parameters, which differ, are left out."""
@@ -58,7 +60,6 @@ def test_a_deferred_column_is_not_loaded_to_nudge(live: Host, run: Any, taken: T
     assert pending()
 
 
-@pytest.mark.host_independent
 def test_a_transaction_costs_a_round_trip_a_shard_however_many_runs_it_saves(
     live: Host, run: Any, connected: Gate, configure: Configure
 ) -> None:
@@ -79,7 +80,6 @@ def test_a_transaction_costs_a_round_trip_a_shard_however_many_runs_it_saves(
     assert save_forty() == 0
 
 
-@pytest.mark.host_independent
 def test_a_trace_travels_in_the_message_at_no_round_trip(live: Host, run: Any, connected: Gate, taken: Taken) -> None:
     def save() -> tuple[int, Any]:
         before = connected.bursts
@@ -101,7 +101,6 @@ def test_a_trace_travels_in_the_message_at_no_round_trip(live: Host, run: Any, c
     assert f"{request.get_span_context().trace_id:032x}" in traced_headers["traceparent"]
 
 
-@pytest.mark.host_independent
 def test_what_raises_after_the_commit_does_not_reach_the_save(
     live: Host, run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,8 @@ from workflows_tasks.models import CHANGES, Installation, Shard, WorkspaceRecent
 from workflows_tasks.projection import changes
 from workflows_tasks.projection.flush import flush
 
+pytestmark = pytest.mark.host_independent
+
 OURS = [CHANGES, *(model._meta.db_table for model in (WorkspaceRecentWorkflow, Shard, Installation))]
 
 

@@ -20,6 +20,8 @@ from workflows_tasks.projection.flush import flush
 from workflows_tasks.projection.transactions import is_refusal
 from workflows_tasks.rechecks import recheck
 
+pytestmark = pytest.mark.host_independent
+
 
 @pytest.fixture
 def near(live: Host) -> Neighbours:

@@ -19,6 +19,8 @@ from workflows_tasks.models import WorkspaceRecentWorkflow
 from workflows_tasks.projection import changes, searches
 from workflows_tasks.rechecks import recheck
 
+pytestmark = pytest.mark.host_independent
+
 RUNS = 250
 MOST = 200
 """Parameters. Twenty walks in one statement have some of their own."""

@@ -18,6 +18,8 @@ from workflows_tasks.projection import changes, searches
 from workflows_tasks.projection import flush as flushing
 from workflows_tasks.projection.flush import Flushed, flush
 
+pytestmark = pytest.mark.host_independent
+
 NEVER_OVER_S = 1e9
 
 

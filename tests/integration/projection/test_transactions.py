@@ -19,6 +19,8 @@ from workflows_tasks.projection.flush import flush
 from workflows_tasks.projection.transactions import flush_limits, read_committed
 from workflows_tasks.tick import tick
 
+pytestmark = pytest.mark.host_independent
+
 ROLE_S = {
     "statement_timeout": "'3s'",
     "lock_timeout": "'1ms'",

@@ -1,0 +1,1 @@
+"""The demo, the site and the wheel, each as a whole."""
