@@ -12,6 +12,7 @@ Locks are taken in the order of chunk, backfill. ``claim`` has them the other wa
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import uuid
@@ -178,7 +179,10 @@ def _look_over(chunk: Chunk) -> None:
     """Look over all rows of its range: another worker may have died before it looked over what it wrote."""
     changes = history.recheck_filled(chunk.range) if chunk.passed else 0
     if changes:
-        log.info("backfill=%d chunk=%d: rows changed while they were filled: %d", chunk.backfill_id, chunk.pk, changes)
+        history.say(
+            logging.INFO, "backfill=%(backfill)d chunk=%(chunk)d: rows changed while they were filled: %(rows)d", log,
+            backfill=chunk.backfill_id, chunk=chunk.pk, rows=changes,
+        )  # fmt: skip
     store(chunk, is_open=False)
 
 
@@ -189,7 +193,10 @@ def _try_to_look_over(chunk: Chunk) -> None:
             _look_over(chunk)
     except DatabaseError as error:
         chunk.is_open = True
-        log.warning("backfill=%d chunk=%d stays open: %s", chunk.backfill_id, chunk.pk, history.brief(error))
+        history.say(
+            logging.WARNING, "backfill=%(backfill)d chunk=%(chunk)d stays open: %(error)s", log,
+            backfill=chunk.backfill_id, chunk=chunk.pk, error=history.brief(error),
+        )  # fmt: skip
 
 
 def _ours(lease: Lease) -> QuerySet[Chunk]:

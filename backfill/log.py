@@ -1,4 +1,4 @@
-"""One line of the log for everything that happens to a backfill: which one, what, and who asked for it."""
+"""The log: one line for everything that happens to a backfill. Its values are fields of the record too."""
 
 from __future__ import annotations
 
@@ -12,4 +12,7 @@ log: Final = logging.getLogger("backfill")
 
 
 def record(backfill: Backfill, what: str, detail: str = "", *, actor: str = "backfill") -> None:
-    log.info("backfill=%d %s by=%s %s", backfill.pk, what, history.printable(actor), history.printable(detail))
+    history.say(
+        logging.INFO, "backfill=%(backfill)d %(what)s by=%(actor)s %(detail)s", log,
+        backfill=backfill.pk, what=what, actor=history.printable(actor), detail=history.printable(detail),
+    )  # fmt: skip

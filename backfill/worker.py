@@ -6,6 +6,7 @@ A kill loses nothing: the chunk stores what is committed, and another worker cla
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -72,7 +73,7 @@ def _attempt(lease: Lease, until_s: float) -> bool:
     try:
         return _Attempt(lease, until_s).run()
     except LeaseLost as error:
-        log.warning("backfill=%d %s", lease.backfill.pk, error)
+        _lost(lease, error)
         return False
     except (*DB_ERRORS, Drifts) as error:
         _store_failure(lease, error)
@@ -86,7 +87,11 @@ def _store_failure(lease: Lease, error: Exception) -> None:
     try:
         leases.fail(lease, history.brief(error))
     except LeaseLost as lost:
-        log.warning("backfill=%d %s", lease.backfill.pk, lost)
+        _lost(lease, lost)
+
+
+def _lost(lease: Lease, error: LeaseLost) -> None:
+    history.say(logging.WARNING, "backfill=%(backfill)d %(error)s", log, backfill=lease.backfill.pk, error=str(error))
 
 
 def _is_about_runs(error: Exception) -> bool:
@@ -141,7 +146,10 @@ class _Attempt:
             self._narrow_down(batch, left, error)
             return
         took_s = time.monotonic() - started_s
-        log.debug("chunk=%d: runs=%d rows=%d seconds=%.3f", self._lease.chunk.pk, batch.runs, written, took_s)
+        history.say(
+            logging.DEBUG, "chunk=%(chunk)d: runs=%(runs)d rows=%(rows)d took_s=%(took_s).3f", log,
+            chunk=self._lease.chunk.pk, runs=batch.runs, rows=written, took_s=took_s,
+        )  # fmt: skip
         self._left = left
         self._lease.chunk.failures = 0
         self._batch = adapt(batch.runs, took_s)
@@ -150,9 +158,9 @@ class _Attempt:
         """Try a tenth of a batch that was refused or took too long. Go past a single run."""
         if self._batch > 1 and batch.runs > 1:
             self._batch = max(min(batch.runs, self._batch) // SHRINK, 1)
-            log.warning(
-                "chunk=%d: %d runs next, after %d: %s",
-                self._lease.chunk.pk, self._batch, batch.runs, history.brief(error),
+            history.say(
+                logging.WARNING, "chunk=%(chunk)d: %(next_runs)d runs next, after %(runs)d: %(error)s", log,
+                chunk=self._lease.chunk.pk, next_runs=self._batch, runs=batch.runs, error=history.brief(error),
             )  # fmt: skip
             leases.hold(self._lease)
             return

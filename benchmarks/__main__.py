@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import click
 
-from benchmarks.figures import Figures
+from benchmarks.figures import Figure, Figures
 from demo.host import ROOT, end_with_parent, refuse_interruption
 from demo.narration import heading, line
 
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
+RESULTS: Final = "benchmarks.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +47,21 @@ SIZES: Final[Mapping[str, Size]] = {
 @click.option("--size", default="quick", type=click.Choice(list(SIZES)), help="quick: minutes; full: the page.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; docs/ if full, else a temporary place.")
 @click.option("--only", multiple=True, help="Only this section; may be repeated.")
-def benchmarks(size: str, out: Path | None, only: tuple[str, ...]) -> None:
+@click.option("--durable", is_flag=True, help="With fsync, full_page_writes and autovacuum on.")
+def benchmarks(size: str, out: Path | None, only: tuple[str, ...], *, durable: bool) -> None:
     """How fast it is, beside its rivals and the limits, on servers of its own that are gone afterwards."""
     end_with_parent()
-    from benchmarks.stage import staged
+    from benchmarks.stage import DURABLE, POSTGRESQL, staged
 
     started = time.monotonic()
-    with staged(SIZES[size].runs) as stage:
+    with staged(SIZES[size].runs, DURABLE if durable else POSTGRESQL) as stage:
         figures = Figures(stage.runs)
         for name, measure in _sections(SIZES[size]).items():
             if not only or name in only:
                 measure(stage, figures)
         refuse_interruption()
+    if not only:
+        figures.every += _durable()
     _write(size, figures, out or (PAGE.parent if size == "full" and not only else Path(tempfile.mkdtemp())), started)
 
 
@@ -75,12 +81,21 @@ def _sections(size: Size) -> dict[str, Callable[..., None]]:
     }
 
 
+def _durable() -> list[Figure]:
+    """What costs writers and flushes, once more on a shorter history, with all on that is off otherwise."""
+    with tempfile.TemporaryDirectory() as out:
+        sections = [part for name in ("saves", "statements", "flushes") for part in ("--only", name)]
+        subprocess.run([sys.executable, "-m", "benchmarks", "--durable", *sections, "--out", out], check=True)
+        measured = Figures.from_json(json.loads((Path(out) / RESULTS).read_text())["figures"])
+    return [replace(each, section="durable", case=f"{each.section}: {each.case}") for each in measured.every]
+
+
 def _write(size: str, figures: Figures, out: Path, started: float) -> None:
     from benchmarks import goals, page
     from benchmarks.machine import described
 
     results = {"size": size, "seconds": time.monotonic() - started, "machine": described()}
-    (out / "benchmarks.json").write_text(json.dumps({**results, "figures": figures.as_json()}, indent=1))
+    (out / RESULTS).write_text(json.dumps({**results, "figures": figures.as_json()}, indent=1))
     (out / PAGE.name).write_text(page.written(results, figures))
     heading("Goals")
     for judged in goals.judged(figures):

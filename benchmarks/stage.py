@@ -32,6 +32,8 @@ POSTGRESQL: Final[Mapping[str, str]] = {
 }
 """A small server's settings. ``fsync`` is off (see demo/servers.py): commits cost no wait for a disk."""
 
+DURABLE: Final[Mapping[str, str]] = {**POSTGRESQL, "fsync": "on", "full_page_writes": "on", "autovacuum": "on"}
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -98,14 +100,14 @@ class Stage:
 
 
 @contextmanager
-def staged(runs: int) -> Iterator[Stage]:
+def staged(runs: int, settings: Mapping[str, str] = POSTGRESQL) -> Iterator[Stage]:
     """A host with a history of about ``runs`` runs, for as long as the context lasts.
 
     The skew is a real platform's at any scale: see ``demo.shape``. This process must not have set up Django before.
     """
     with ExitStack() as stack:
         directory = stack.enter_context(scratch.directory())
-        postgresql = PostgreSQL(directory / "postgresql", settings=POSTGRESQL)
+        postgresql = PostgreSQL(directory / "postgresql", settings=settings)
         valkey = Valkey(directory / "valkey")
         for server in (postgresql, valkey):
             stack.callback(server.stop)

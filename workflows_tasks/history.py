@@ -25,7 +25,7 @@ from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.host import Host, host
 from workflows_tasks.keys import column_type, text_of
 from workflows_tasks.monitoring.spans import span
-from workflows_tasks.monitoring.telemetry import brief, printable
+from workflows_tasks.monitoring.telemetry import brief, printable, say
 from workflows_tasks.projection import changes, writer
 from workflows_tasks.projection.changes import oldest_change_s
 from workflows_tasks.projection.sql import (
@@ -55,7 +55,7 @@ __all__ = [
     "capture_problems", "column_type", "compare", "compose", "database", "estimated_runs", "execute", "fill",
     "fragments", "host", "is_refusal", "join", "keys", "limits", "not_true", "oldest_change_s",
     "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed", "recheck_filled", "repair",
-    "repair_now", "rows", "runs_of", "snapshot", "span", "sqlstate", "text_of", "value", "workspace_text",
+    "repair_now", "rows", "runs_of", "say", "snapshot", "span", "sqlstate", "text_of", "value", "workspace_text",
 ]  # fmt: skip
 
 

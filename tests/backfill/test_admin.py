@@ -19,6 +19,8 @@ pytestmark = pytest.mark.host_independent
 
 HOME = "/admin/backfill/backfill/"
 
+STEERED = ["pause", "resume", "cancel"]
+
 
 def client(*permissions: str, name: str = "ada") -> Client:
     """Somebody of the staff, who may do this."""
@@ -85,7 +87,9 @@ def test_it_is_steered_by_actions(history: History, admin: Client, caplog: pytes
     assert f"Backfill {backfill.pk} is running now" in ask(admin, "resume", backfill)
     assert "only a paused or failed one can be resumed" in ask(admin, "resume", backfill)
     assert f"Backfill {backfill.pk} is cancelled now" in ask(admin, "cancel", backfill)
-    assert re.findall(rf"backfill={backfill.pk} (\w+) by=ada", caplog.text) == ["pause", "resume", "cancel"]
+    assert re.findall(rf"backfill={backfill.pk} (\w+) by=ada", caplog.text) == STEERED
+    fields = [record.__dict__ for record in caplog.records if record.__dict__.get("actor") == "ada"]
+    assert [(each["backfill"], each["what"]) for each in fields] == [(backfill.pk, what) for what in STEERED]
 
 
 def test_its_page_is_what_the_command_prints_and_is_loaded_again_while_it_is_open(

@@ -92,7 +92,7 @@ def merged(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 def slice_flushed(*, shard: int, changes: int, counts: Mapping[str, int], took_s: float) -> None:
     shown = "".join(f" {name}=%({name})d" for name, count in counts.items() if count)
-    _say(
+    say(
         logging.INFO,
         "flushed shard=%(shard)d changes=%(changes)d took_s=%(took_s).3f" + shown,
         **counts, shard=shard, changes=changes, took_s=took_s,
@@ -100,7 +100,7 @@ def slice_flushed(*, shard: int, changes: int, counts: Mapping[str, int], took_s
 
 
 def flush_failed(error: BaseException, *, shard: int) -> None:
-    _say(
+    say(
         logging.ERROR,
         "flush failed shard=%(shard)d error=%(error)s; its changes stay in the log",
         shard=shard, error=brief(error),
@@ -108,11 +108,11 @@ def flush_failed(error: BaseException, *, shard: int) -> None:
 
 
 def flush_recovered(*, shard: int) -> None:
-    _say(logging.WARNING, "flush recovered shard=%(shard)d", shard=shard)
+    say(logging.WARNING, "flush recovered shard=%(shard)d", shard=shard)
 
 
 def quarantined(*, shard: int, what: str, why: str) -> None:
-    _say(
+    say(
         logging.ERROR,
         "change quarantined shard=%(shard)d %(what)s error=%(error)s (see: manage.py recent_workflows status)",
         shard=shard, what=printable(what), error=printable(why),
@@ -120,7 +120,7 @@ def quarantined(*, shard: int, what: str, why: str) -> None:
 
 
 def scope_split(*, shard: int, what: str, parts: int) -> None:
-    _say(
+    say(
         logging.INFO,
         "scope split shard=%(shard)d %(what)s parts=%(parts)d",
         shard=shard, what=printable(what), parts=parts,
@@ -128,11 +128,11 @@ def scope_split(*, shard: int, what: str, parts: int) -> None:
 
 
 def messages_lost(shards: list[int]) -> None:
-    _say(logging.WARNING, "flush messages lost shards=%(shards)s: sent again", shards=",".join(map(str, shards)))
+    say(logging.WARNING, "flush messages lost shards=%(shards)s: sent again", shards=",".join(map(str, shards)))
 
 
 def drift_found(*, differences: int, first: object) -> None:
-    _say(
+    say(
         logging.ERROR,
         "drift=%(drift)d differences that no change explains; they are repaired. First: %(first)s",
         drift=differences, first=str(first),
@@ -140,28 +140,28 @@ def drift_found(*, differences: int, first: object) -> None:
 
 
 def range_not_compared(what: str, error: BaseException) -> None:
-    _say(logging.ERROR, "not compared %(what)s error=%(error)s", what=printable(what), error=brief(error))
+    say(logging.ERROR, "not compared %(what)s error=%(error)s", what=printable(what), error=brief(error))
 
 
 def capture_problems(problems: list[str]) -> None:
     for problem in problems:
-        _say(logging.ERROR, "capture: %(problem)s", problem=printable(problem))
+        say(logging.ERROR, "capture: %(problem)s", problem=printable(problem))
 
 
 def capture_recovered() -> None:
-    _say(logging.WARNING, "capture: all writes are captured again")
+    say(logging.WARNING, "capture: all writes are captured again")
 
 
 def capture_turned_off() -> None:
-    _say(logging.WARNING, "capture: turned off; writes from now on leave no change")
+    say(logging.WARNING, "capture: turned off; writes from now on leave no change")
 
 
 def capture_not_installed(why: str) -> None:
-    _say(logging.ERROR, "capture: not installed: %(error)s", error=printable(why))
+    say(logging.ERROR, "capture: not installed: %(error)s", error=printable(why))
 
 
 def rescan_begun(reason: str) -> None:
-    _say(
+    say(
         logging.WARNING,
         "rescan: every workspace is looked at again, because %(reason)s",
         reason=printable(reason),
@@ -169,7 +169,7 @@ def rescan_begun(reason: str) -> None:
 
 
 def settings_changed() -> None:
-    _say(
+    say(
         logging.ERROR,
         "settings: models, path, filter or grains differ from those that the table was kept for; "
         "run: manage.py recent_workflows triggers --install",
@@ -177,7 +177,7 @@ def settings_changed() -> None:
 
 
 def nudge_failed(what: str, error: BaseException, *, pause_s: float) -> None:
-    _say(
+    say(
         logging.ERROR,
         "%(what)s does not answer; saves go on, and the tick finds their changes. Next try in %(pause_s).0f s. "
         "error=%(error)s",
@@ -186,12 +186,12 @@ def nudge_failed(what: str, error: BaseException, *, pause_s: float) -> None:
 
 
 def nudge_recovered(what: str) -> None:
-    _say(logging.WARNING, "%(what)s answers again", what=what)
+    say(logging.WARNING, "%(what)s answers again", what=what)
 
 
-def _say(level: int, line: str, **fields: float | str) -> None:
+def say(level: int, line: str, to: logging.Logger = log, /, **fields: float | str) -> None:
     """A line of the log, whose values are fields of the record too."""
-    log.log(level, line, *([fields] if fields else []), extra=fields, stacklevel=2)
+    to.log(level, line, *([fields] if fields else []), extra=fields, stacklevel=2)
 
 
 def printable(text: str) -> str:
