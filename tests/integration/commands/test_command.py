@@ -19,7 +19,7 @@ from demo.servers import free_port
 from tests.commands import ROOT, python
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
-from tests.integration.comparison.scene import CORRUPTIONS, Scene, lose_changes
+from tests.integration.comparison.corruptions import CORRUPTIONS, ThreeWorkspaces, lose_changes
 from tests.oracle import assert_exact, flush_all
 from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation
@@ -33,8 +33,8 @@ ACTIONS = ["status", "health", "flush", "verify", "triggers", "metrics"]
 
 
 @pytest.fixture
-def scene(live: Host) -> Scene:
-    made = Scene(live)
+def three(live: Host) -> ThreeWorkspaces:
+    made = ThreeWorkspaces(live)
     installation.install()
     return made
 
@@ -55,8 +55,8 @@ def told(*arguments: str) -> tuple[int, Any]:
     return code, json.loads(output)
 
 
-def test_status_shows_each_shard_errors_and_what_is_refused(scene: Scene) -> None:
-    scene.run(5)
+def test_status_shows_each_shard_errors_and_what_is_refused(three: ThreeWorkspaces) -> None:
+    three.run(5)
     code, shown = ran("status")
     assert code == 0
     assert "commit to visible" in shown
@@ -69,9 +69,9 @@ def test_status_shows_each_shard_errors_and_what_is_refused(scene: Scene) -> Non
     assert told("status")[1]["in_quarantine"] > 0
 
 
-def test_status_says_why_changes_wait(scene: Scene) -> None:
+def test_status_says_why_changes_wait(three: ThreeWorkspaces) -> None:
     """The same as ``health``: the queue and the worker to look at."""
-    scene.run(5)
+    three.run(5)
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '30 s'")
     why = "no worker that answers consumes the queue 'test-"
@@ -83,30 +83,30 @@ def test_status_says_why_changes_wait(scene: Scene) -> None:
     assert why in {finding["part"]: finding["why"] for finding in told("status")[1]["findings"]}["changes"]
 
 
-def test_flush_says_what_it_did_and_that_nothing_is_pending(scene: Scene) -> None:
+def test_flush_says_what_it_did_and_that_nothing_is_pending(three: ThreeWorkspaces) -> None:
     flush_all()
     assert ran("flush") == (0, "nothing is pending\n")
-    scene.run(5)
+    three.run(5)
     assert "2 rows written; nothing is pending" in ran("flush")[1]
-    assert_exact(scene.host)
-    run = scene.run(6)
+    assert_exact(three.host)
+    run = three.run(6)
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'x', retry_at = now() + interval '1 h'")
     assert ran("flush") == (0, "nothing is pending\n")
     assert "from quarantine" in ran("flush", "--retry")[1]
-    assert {row.run for row in assert_exact(scene.host)} == {run.pk}
+    assert {row.run for row in assert_exact(three.host)} == {run.pk}
 
 
-def test_verify_agrees(scene: Scene) -> None:
-    scene.settled(5)
+def test_verify_agrees(three: ThreeWorkspaces) -> None:
+    three.settled(5)
     assert ran("verify") == (0, "table and runs agree\n")
     code, found = told("verify")
     assert (code, found["agrees"], found["differences"]) == (0, True, [])
 
 
-def test_verify_says_what_waits_for_how_long_and_answers_scripts_by_a_status_of_its_own(scene: Scene) -> None:
-    scene.settled(5)
-    scene.run(6)
+def test_verify_says_what_waits_for_how_long_and_answers_scripts_by_a_status_of_its_own(three: ThreeWorkspaces) -> None:
+    three.settled(5)
+    three.run(6)
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '190 s'")
     code, shown = ran("verify")
@@ -119,9 +119,9 @@ def test_verify_says_what_waits_for_how_long_and_answers_scripts_by_a_status_of_
     assert found["oldest_change_s"] > 189
 
 
-def test_verify_names_drift_first_repairs_it_and_agrees(scene: Scene) -> None:
+def test_verify_names_drift_first_repairs_it_and_agrees(three: ThreeWorkspaces) -> None:
     for _, plant in list(CORRUPTIONS.values())[:2]:
-        plant(scene, scene.host.make_workflow())
+        plant(three, three.host.make_workflow())
     lose_changes()
     code, shown = ran("verify")
     assert code == 1
@@ -130,15 +130,15 @@ def test_verify_names_drift_first_repairs_it_and_agrees(scene: Scene) -> None:
     code, shown = ran("verify", "--repair")
     assert (code, "repaired" in shown) == (1, True)
     assert ran("verify")[0] == 0
-    assert_exact(scene.host)
+    assert_exact(three.host)
 
 
-def test_verify_of_a_range(scene: Scene) -> None:
+def test_verify_of_a_range(three: ThreeWorkspaces) -> None:
     from workflows_tasks import history
 
-    scene.settled(5)
-    scene.row(scene.workflow).delete()
-    first, middle = (history.workspace_text(each) for each in (scene.earlier, scene.workspace))
+    three.settled(5)
+    three.row(three.workflow).delete()
+    first, middle = (history.workspace_text(each) for each in (three.earlier, three.workspace))
     assert ran("verify", f"--workspaces={first}..{first}")[0] == 0
     assert ran("verify", f"--workspaces={middle}..{middle}")[0] == 1
     with pytest.raises(CommandError, match="is no range of workspaces"):
@@ -146,15 +146,15 @@ def test_verify_of_a_range(scene: Scene) -> None:
 
 
 @pytest.fixture
-def many(scene: Scene) -> Scene:
+def many(three: ThreeWorkspaces) -> ThreeWorkspaces:
     """More differences than are printed."""
     for number in range(SHOWN + 5):
-        scene.run(number, workflow=scene.host.make_workflow())
+        three.run(number, workflow=three.host.make_workflow())
     lose_changes()
-    return scene
+    return three
 
 
-def test_output_is_bounded_unless_all_is_asked_for(many: Scene) -> None:
+def test_output_is_bounded_unless_all_is_asked_for(many: ThreeWorkspaces) -> None:
     differences = 2 * (SHOWN + 5)
     code, shown = ran("verify")
     assert code == 1
@@ -166,11 +166,11 @@ def test_output_is_bounded_unless_all_is_asked_for(many: Scene) -> None:
     assert len(ran("explain", key, "--all")[1].splitlines()) == 1 + 1 + SHOWN + 5
 
 
-def test_explain_shows_a_page_beside_the_truth(scene: Scene) -> None:
-    key, user = str(scene.key_of(scene.workspace)), scene.host.user_text(scene.user)
+def test_explain_shows_a_page_beside_the_truth(three: ThreeWorkspaces) -> None:
+    key, user = str(three.key_of(three.workspace)), three.host.user_text(three.user)
     assert ran("explain", key) == (0, "no workflow was used there, and none is stored\n")
-    scene.settled(5)
-    scene.run(6, workflow=scene.host.make_workflow())
+    three.settled(5)
+    three.run(6, workflow=three.host.make_workflow())
     code, shown = ran("explain", key)
     assert code == 2
     assert shown.splitlines()[0] == "2 workflows: 1 waiting, 1 agrees"
@@ -180,23 +180,23 @@ def test_explain_shows_a_page_beside_the_truth(scene: Scene) -> None:
     assert {row["uid"] for row in found["rows"]} == {user}
 
 
-def test_explain_shows_what_differs_first(scene: Scene) -> None:
+def test_explain_shows_what_differs_first(three: ThreeWorkspaces) -> None:
     """A row far down the page would else be left out."""
-    scene.settled(5)
-    scene.row(scene.workflow).delete()
+    three.settled(5)
+    three.row(three.workflow).delete()
     for number in range(SHOWN):
-        scene.settled(6 + number, workflow=scene.host.make_workflow())
+        three.settled(6 + number, workflow=three.host.make_workflow())
     lose_changes()
-    code, shown = ran("explain", str(scene.key_of(scene.workspace)))
+    code, shown = ran("explain", str(three.key_of(three.workspace)))
     assert (code, shown.splitlines()[0]) == (1, f"{SHOWN + 1} workflows: 1 drift, {SHOWN} agrees")
-    assert shown.splitlines()[2].split()[:3] == [str(scene.workflow.pk), "drift", "missing"]
+    assert shown.splitlines()[2].split()[:3] == [str(three.workflow.pk), "drift", "missing"]
 
 
-def test_triggers_without_a_flag_says_what_is_wrong(scene: Scene) -> None:
+def test_triggers_without_a_flag_says_what_is_wrong(three: ThreeWorkspaces) -> None:
     code, shown = ran("triggers")
     assert code == 0
     assert "WRONG" not in shown
-    table = scene.host.run_model._meta.db_table
+    table = three.host.run_model._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON "{table}"')
     try:
@@ -211,10 +211,10 @@ def test_triggers_without_a_flag_says_what_is_wrong(scene: Scene) -> None:
     assert f"{table}: done" in shown
 
 
-def test_triggers_off_and_on_again(scene: Scene) -> None:
+def test_triggers_off_and_on_again(three: ThreeWorkspaces) -> None:
     code, shown = ran("triggers", "--off")
     assert (code, installation.COMMAND in shown) == (0, True)
-    scene.run(5)
+    three.run(5)
     with connection.cursor() as cursor:
         cursor.execute(f'SELECT count(*) FROM "{CHANGES}"')
         assert cursor.fetchone() == (0,)
@@ -222,14 +222,14 @@ def test_triggers_off_and_on_again(scene: Scene) -> None:
     assert ran("triggers", "--install")[0] == 0
 
 
-def test_triggers_sql_is_what_an_installation_executes(scene: Scene) -> None:
+def test_triggers_sql_is_what_an_installation_executes(three: ThreeWorkspaces) -> None:
     _, shown = ran("triggers", "--sql")
     assert shown.count(ROW_TRIGGER) >= len(tables(hosts.host()))
     assert told("triggers", "--sql")[1] == installation.statements()
 
 
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "metrics"])
-def test_every_action_has_json(scene: Scene, action: str) -> None:
+def test_every_action_has_json(three: ThreeWorkspaces, action: str) -> None:
     code, found = told(action)
     assert code in {0, 1}
     assert found is not None
@@ -241,12 +241,12 @@ def no_redis(configure: Configure) -> None:
 
 
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "health"])
-def test_it_works_without_redis(scene: Scene, no_redis: None, action: str) -> None:
+def test_it_works_without_redis(three: ThreeWorkspaces, no_redis: None, action: str) -> None:
     assert ran(action)[0] == 0
 
 
 @pytest.fixture(params=["workflows_tasks_workspacerecentworkflow", "workflows_tasks_shard", CHANGES])
-def missing(request: pytest.FixtureRequest, scene: Scene) -> Iterator[str]:
+def missing(request: pytest.FixtureRequest, three: ThreeWorkspaces) -> Iterator[str]:
     """A table of ours that is not there."""
     with connection.cursor() as cursor:
         cursor.execute(f'ALTER TABLE "{request.param}" RENAME TO elsewhere')
@@ -290,12 +290,12 @@ def test_before_the_first_migrate_each_command_is_one_line_with_the_fix(empty: s
         (["verify", "--workspaces=1-\0"], "is no range of workspaces"),
     ],
 )
-def test_an_operators_mistake_is_no_traceback(scene: Scene, arguments: list[str], says: str) -> None:
+def test_an_operators_mistake_is_no_traceback(three: ThreeWorkspaces, arguments: list[str], says: str) -> None:
     with pytest.raises(CommandError, match=says):
         ran(*arguments)
 
 
-def test_no_database_is_no_traceback(scene: Scene) -> None:
+def test_no_database_is_no_traceback(three: ThreeWorkspaces) -> None:
     connection.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(connections["default"].settings_dict, "PORT", str(free_port()))
@@ -305,7 +305,7 @@ def test_no_database_is_no_traceback(scene: Scene) -> None:
         assert ran("health")[0] == 1
 
 
-def test_a_closed_pipe_is_no_traceback(many: Scene) -> None:
+def test_a_closed_pipe_is_no_traceback(many: ThreeWorkspaces) -> None:
     """``verify --all | head -1``"""
     url = os.environ["DATABASE_URL"]
     name = connection.settings_dict["NAME"]

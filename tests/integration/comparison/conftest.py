@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from tests.hosts.adapter import Host
-from tests.integration.comparison.scene import Scene
+from tests.integration.comparison.corruptions import ThreeWorkspaces
 
 
 @pytest.fixture
-def scene(live: Host) -> Scene:
-    return Scene(live)
+def three(live: Host) -> ThreeWorkspaces:
+    return ThreeWorkspaces(live)

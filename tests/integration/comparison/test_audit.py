@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError
 
 from tests.conftest import Configure
-from tests.integration.comparison.scene import Scene, lose_changes
+from tests.integration.comparison.corruptions import ThreeWorkspaces, lose_changes
 from tests.oracle import flush_all
 from workflows_tasks import history
 from workflows_tasks.comparison import audit, verify
@@ -25,16 +25,16 @@ def installation() -> Installation:
 
 
 @pytest.fixture
-def lost(scene: Scene, configure: Configure) -> Scene:
+def lost(three: ThreeWorkspaces, configure: Configure) -> ThreeWorkspaces:
     """A run that nobody has heard of in each workspace; a step is one workspace."""
     configure(AUDIT_CHUNK=1, AUDIT_PERIOD_S=1e12)
-    for workspace in (scene.earlier, scene.workspace, scene.beyond):
-        scene.run(1, workspace=workspace)
+    for workspace in (three.earlier, three.workspace, three.beyond):
+        three.run(1, workspace=workspace)
     lose_changes()
-    return scene
+    return three
 
 
-def test_a_round_finds_each_once_goes_on_where_it_was_and_starts_over(lost: Scene) -> None:
+def test_a_round_finds_each_once_goes_on_where_it_was_and_starts_over(lost: ThreeWorkspaces) -> None:
     """Where it is stands in the database: each step may be another process's."""
     texts = [history.workspace_text(each) for each in (lost.earlier, lost.workspace, lost.beyond)]
     positions: list[str | None] = []
@@ -50,7 +50,7 @@ def test_a_round_finds_each_once_goes_on_where_it_was_and_starts_over(lost: Scen
 
 
 def test_it_takes_as_many_parts_as_it_needs_to_be_round_within_the_period(
-    lost: Scene, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    lost: ThreeWorkspaces, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(AUDIT_CHUNK=10, AUDIT_PERIOD_S=100.0, AUDIT_STEP_S=10.0)
     for runs, parts in ((0, 1), (100, 1), (1_000, 10), (1_001, 11)):
@@ -58,7 +58,9 @@ def test_it_takes_as_many_parts_as_it_needs_to_be_round_within_the_period(
         assert audit._parts_a_step() == parts
 
 
-def test_what_fails_is_kept_for_the_operator_and_passed_over(lost: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_is_kept_for_the_operator_and_passed_over(
+    lost: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = history.workspace_text(lost.workspace)
     whole = comparing.compare
 
@@ -77,7 +79,9 @@ def test_what_fails_is_kept_for_the_operator_and_passed_over(lost: Scene, monkey
     assert len(installation().audit_failures) <= audit.FAILURES_KEPT
 
 
-def test_a_part_whose_step_is_killed_is_noted_and_passed_over(lost: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_whose_step_is_killed_is_noted_and_passed_over(
+    lost: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A host's time limit would else kill every step at the same part, and the round never go on."""
     killed = history.workspace_text(lost.workspace)
     whole = comparing.compare

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, transaction
 
 from tests.conftest import Configure
 from tests.hosts.adapter import moment
-from tests.integration.comparison.scene import CORRUPTIONS, Scene, lose_changes
+from tests.integration.comparison.corruptions import CORRUPTIONS, ThreeWorkspaces, lose_changes
 from tests.oracle import assert_exact, flush_all
 from tests.threads import beside, until_waiting
 from workflows_tasks import conf, history
@@ -26,78 +26,78 @@ def states(**where: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_each_way_of_being_wrong_is_drift_and_named(scene: Scene, name: str) -> None:
+def test_each_way_of_being_wrong_is_drift_and_named(three: ThreeWorkspaces, name: str) -> None:
     kind, plant = CORRUPTIONS[name]
-    workflow = scene.host.make_workflow()
-    plant(scene, workflow)
+    workflow = three.host.make_workflow()
+    plant(three, workflow)
     lose_changes()
     wrong = [each for each in compare(EVERYWHERE) if each.uid == ""]
     assert [(each.state, each.kind) for each in wrong] == [(DRIFT, kind)]
     assert wrong[0].workflow == str(workflow.pk)
-    assert wrong[0].workspace == history.workspace_text(scene.workspace)
+    assert wrong[0].workspace == history.workspace_text(three.workspace)
 
 
-def lose_a_row_and_log_everything(scene: Scene) -> None:
-    scene.row(scene.workflow).delete()
+def lose_a_row_and_log_everything(three: ThreeWorkspaces) -> None:
+    three.row(three.workflow).delete()
     lose_changes()
     changes.log_everything()
 
 
-WAITS: dict[str, Callable[[Scene, Any], Any]] = {
-    "a save": lambda scene, run: scene.host.save_again(run),
-    "a new run": lambda scene, run: scene.run(9),
-    "a deletion": lambda scene, run: run.delete(),
-    "a move": lambda scene, run: scene.host.move_to_workspace(run, scene.beyond),
-    "hidden": lambda scene, run: scene.host.hide(run),
-    "a scope of every run": lambda scene, run: lose_a_row_and_log_everything(scene),
+WAITS: dict[str, Callable[[ThreeWorkspaces, Any], Any]] = {
+    "a save": lambda three, run: three.host.save_again(run),
+    "a new run": lambda three, run: three.run(9),
+    "a deletion": lambda three, run: run.delete(),
+    "a move": lambda three, run: three.host.move_to_workspace(run, three.beyond),
+    "hidden": lambda three, run: three.host.hide(run),
+    "a scope of every run": lambda three, run: lose_a_row_and_log_everything(three),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_what_a_change_explains_waits(scene: Scene, name: str) -> None:
-    run = scene.settled(5)
-    WAITS[name](scene, run)
+def test_what_a_change_explains_waits(three: ThreeWorkspaces, name: str) -> None:
+    run = three.settled(5)
+    WAITS[name](three, run)
     assert states() == [WAITING]
     lose_changes()
     assert states() == [DRIFT], "without the change nothing explains it"
 
 
-def test_a_change_of_another_run_or_workspace_explains_nothing(scene: Scene) -> None:
-    scene.settled(5)
-    other = scene.settled(4, workspace=scene.beyond, workflow=scene.host.make_workflow())
-    scene.row(scene.workflow).delete()
-    scene.host.save_again(other)
+def test_a_change_of_another_run_or_workspace_explains_nothing(three: ThreeWorkspaces) -> None:
+    three.settled(5)
+    other = three.settled(4, workspace=three.beyond, workflow=three.host.make_workflow())
+    three.row(three.workflow).delete()
+    three.host.save_again(other)
     assert states() == [DRIFT, WAITING]
     assert {each.workspace for each in compare(EVERYWHERE) if each.state == DRIFT} == {
-        history.workspace_text(scene.workspace)
+        history.workspace_text(three.workspace)
     }
 
 
-def test_what_only_a_quarantined_change_explains_is_refused(scene: Scene) -> None:
-    run = scene.settled(5)
+def test_what_only_a_quarantined_change_explains_is_refused(three: ThreeWorkspaces) -> None:
+    run = three.settled(5)
     run.delete()
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'as a test says'")
     assert states() == [REFUSED]
-    scene.run(9)
+    three.run(9)
     assert states() == [WAITING]
 
 
-def test_what_an_open_chunk_explains_waits(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.run(5)
-    scene.run(5, workspace=scene.beyond)
+def test_what_an_open_chunk_explains_waits(three: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    three.run(5)
+    three.run(5, workspace=three.beyond)
     lose_changes()
-    text = history.workspace_text(scene.workspace)
+    text = history.workspace_text(three.workspace)
     monkeypatch.setattr(comparing, "_open_chunks", [lambda workspace: Sql(f"({workspace})::text = %s", (text,))])
     found = {each.workspace: each.state for each in compare(EVERYWHERE)}
-    assert found == {text: WAITING, history.workspace_text(scene.beyond): DRIFT}
+    assert found == {text: WAITING, history.workspace_text(three.beyond): DRIFT}
 
 
-def test_grain_range_all_rows_and_parts(scene: Scene) -> None:
-    for workspace in (scene.earlier, scene.workspace, scene.beyond):
-        scene.run(5, workspace=workspace)
+def test_grain_range_all_rows_and_parts(three: ThreeWorkspaces) -> None:
+    for workspace in (three.earlier, three.workspace, three.beyond):
+        three.run(5, workspace=workspace)
     flush_all()
-    first, middle = (history.workspace_text(each) for each in (scene.earlier, scene.workspace))
+    first, middle = (history.workspace_text(each) for each in (three.earlier, three.workspace))
     assert compare(EVERYWHERE) == []
     assert len(compare(EVERYWHERE, all_rows=True)) == 6
     assert {each.workspace for each in compare(Range(after=first, last=middle), all_rows=True)} == {middle}
@@ -106,9 +106,9 @@ def test_grain_range_all_rows_and_parts(scene: Scene) -> None:
     assert sorted(map(len, pieces)) == [0, 0, 6], "a workflow is in one part, whole"
 
 
-def test_each_part_of_a_scope_explains_a_row_whose_run_is_gone(scene: Scene) -> None:
+def test_each_part_of_a_scope_explains_a_row_whose_run_is_gone(three: ThreeWorkspaces) -> None:
     """A scope of every run is split by workspace first, and nobody finds the run any more."""
-    scene.settled(5).delete()
+    three.settled(5).delete()
     lose_changes()
     changes.log_everything()
     assert states() == [WAITING]
@@ -116,16 +116,16 @@ def test_each_part_of_a_scope_explains_a_row_whose_run_is_gone(scene: Scene) -> 
         while flush._flush_scope(shard, flush.Flushed()):
             assert states() == [WAITING]
     flush_all()
-    assert assert_exact(scene.host) == []
+    assert assert_exact(three.host) == []
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
-def test_a_truncate_meanwhile_makes_no_drift(scene: Scene, isolation: str) -> None:
+def test_a_truncate_meanwhile_makes_no_drift(three: ThreeWorkspaces, isolation: str) -> None:
     """TRUNCATE is not versioned: without the lock an older snapshot would see neither runs nor the change."""
-    if scene.host.name == "deep":
+    if three.host.name == "deep":
         pytest.skip("its parents' tables are more than one")
-    scene.settled(5)
-    table = connection.ops.quote_name(scene.host.run_model._meta.db_table)
+    three.settled(5)
+    table = connection.ops.quote_name(three.host.run_model._meta.db_table)
 
     def truncate() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -139,11 +139,11 @@ def test_a_truncate_meanwhile_makes_no_drift(scene: Scene, isolation: str) -> No
         truncating.result()
     assert states() == [WAITING]
     flush_all()
-    assert assert_exact(scene.host) == []
+    assert assert_exact(three.host) == []
 
 
-def test_its_limits_are_its_own_whatever_the_roles_are(scene: Scene) -> None:
-    scene.settled(5)
+def test_its_limits_are_its_own_whatever_the_roles_are(three: ThreeWorkspaces) -> None:
+    three.settled(5)
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 1; SET lock_timeout = 1")
         try:
@@ -156,9 +156,9 @@ def test_its_limits_are_its_own_whatever_the_roles_are(scene: Scene) -> None:
         connection.cursor().execute("SELECT pg_sleep(5)")
 
 
-def test_row_level_security_is_an_error_not_a_smaller_truth(scene: Scene) -> None:
-    scene.settled(5)
-    table = connection.ops.quote_name(scene.host.run_model._meta.db_table)
+def test_row_level_security_is_an_error_not_a_smaller_truth(three: ThreeWorkspaces) -> None:
+    three.settled(5)
+    table = connection.ops.quote_name(three.host.run_model._meta.db_table)
     name = f"limited_{connection.settings_dict['NAME']}"
     with connection.cursor() as cursor:
         cursor.execute(f'CREATE ROLE "{name}"; GRANT ALL ON ALL TABLES IN SCHEMA public TO "{name}"')
@@ -173,21 +173,21 @@ def test_row_level_security_is_an_error_not_a_smaller_truth(scene: Scene) -> Non
 
 
 @pytest.mark.host_independent
-def test_what_a_backfill_filter_leaves_out_is_no_drift(scene: Scene, configure: Configure) -> None:
+def test_what_a_backfill_filter_leaves_out_is_no_drift(three: ThreeWorkspaces, configure: Configure) -> None:
     """A row may be anywhere from the newest run that history counts to the newest that there is."""
     from django.db.models import Q
 
-    configure(BACKFILL_FILTER=Q(uid=scene.user))
-    scene.run(3)
-    newer = scene.host.make_run(
-        workspace=scene.workspace, workflow=scene.workflow, user=scene.host.make_user(), used_at=moment(5)
+    configure(BACKFILL_FILTER=Q(uid=three.user))
+    three.run(3)
+    newer = three.host.make_run(
+        workspace=three.workspace, workflow=three.workflow, user=three.host.make_user(), used_at=moment(5)
     )
     lose_changes()
     assert [each.kind for each in compare(EVERYWHERE, uid="")] == ["missing"], "history counts the older"
     history.fill(EVERYWHERE)
     assert compare(EVERYWHERE) == []
-    scene.host.save_again(newer)
+    three.host.save_again(newer)
     flush_all()
     assert compare(EVERYWHERE) == []
-    scene.row(scene.workflow).update(last_used_at=moment(10**7))
+    three.row(three.workflow).update(last_used_at=moment(10**7))
     assert [each.state for each in compare(EVERYWHERE)] == [DRIFT]

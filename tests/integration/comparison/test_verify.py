@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from tests.conftest import Configure
-from tests.integration.comparison.scene import CORRUPTIONS, Scene, lose_changes
+from tests.integration.comparison.corruptions import CORRUPTIONS, ThreeWorkspaces, lose_changes
 from tests.oracle import assert_exact, flush_all
 from tests.threads import beside
 from workflows_tasks import history
@@ -33,12 +33,14 @@ def counted(name: str) -> float:
     return telemetry.merged(Shard.objects.values_list("counters", flat=True)).get(name, 0)
 
 
-def test_every_corruption_at_once_is_found_and_repaired(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_corruption_at_once_is_found_and_repaired(
+    three: ThreeWorkspaces, caplog: pytest.LogCaptureFixture
+) -> None:
     """Exactly those; then nothing is left to find. Each is counted and told."""
     kinds = {}
     for kind, plant in CORRUPTIONS.values():
-        workflow = scene.host.make_workflow()
-        plant(scene, workflow)
+        workflow = three.host.make_workflow()
+        plant(three, workflow)
         kinds[str(workflow.pk)] = kind
     lose_changes()
     found = drift()
@@ -49,45 +51,45 @@ def test_every_corruption_at_once_is_found_and_repaired(scene: Scene, caplog: py
     assert any(record.getMessage().startswith(f"drift={len(found)} ") for record in caplog.records)
     flush_all()
     assert drift() == []
-    assert_exact(scene.host)
+    assert_exact(three.host)
 
 
-def test_what_waits_is_not_repaired(scene: Scene) -> None:
-    scene.run(5)
+def test_what_waits_is_not_repaired(three: ThreeWorkspaces) -> None:
+    three.run(5)
     before = sum(shard.pending for shard in changes.status())
     assert verify.repair(compare(EVERYWHERE)) == 0
     assert sum(shard.pending for shard in changes.status()) == before
     assert counted("drift") == 0
 
 
-def test_what_was_refused_is_tried_again(scene: Scene) -> None:
+def test_what_was_refused_is_tried_again(three: ThreeWorkspaces) -> None:
     from workflows_tasks.models import CHANGES
 
-    scene.settled(5).delete()
+    three.settled(5).delete()
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'x', retry_at = clock_timestamp() + interval '1 h'")
     assert verify.repair(compare(EVERYWHERE)) == 1
     flush_all()
-    assert assert_exact(scene.host) == []
+    assert assert_exact(three.host) == []
     left = [each for each in changes.quarantined(50) if each.workspace is not None]
     assert not left, "it went along with the later change of its run"
 
 
-def test_repaired_at_once(scene: Scene) -> None:
-    scene.settled(5)
-    scene.row(scene.workflow).delete()
+def test_repaired_at_once(three: ThreeWorkspaces) -> None:
+    three.settled(5)
+    three.row(three.workflow).delete()
     verify.repair_now(compare(EVERYWHERE))
-    assert_exact(scene.host)
+    assert_exact(three.host)
 
 
-def test_parts_end_with_workspaces_and_cover_the_range(scene: Scene, configure: Configure) -> None:
+def test_parts_end_with_workspaces_and_cover_the_range(three: ThreeWorkspaces, configure: Configure) -> None:
     configure(AUDIT_CHUNK=2)
-    for workspace, count in ((scene.earlier, 1), (scene.workspace, 5), (scene.beyond, 1)):
+    for workspace, count in ((three.earlier, 1), (three.workspace, 5), (three.beyond, 1)):
         for minute in range(count):
-            scene.run(minute, workspace=workspace)
+            three.run(minute, workspace=workspace)
     lose_changes()
     parts = list(verify.parts(EVERYWHERE))
-    texts = [history.workspace_text(each) for each in (scene.earlier, scene.workspace, scene.beyond)]
+    texts = [history.workspace_text(each) for each in (three.earlier, three.workspace, three.beyond)]
     assert [(part.last, part.runs) for part in parts] == [(texts[1], 6), (None, 1)]
     assert {each.workspace for each in parts[0].differences} == set(texts[:2])
     (part,) = verify.parts(Range(first=texts[2]))
@@ -95,10 +97,10 @@ def test_parts_end_with_workspaces_and_cover_the_range(scene: Scene, configure: 
     assert verify.runs_of(EVERYWHERE) == 7
 
 
-def test_a_giant_workspace_is_compared_in_pieces(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_giant_workspace_is_compared_in_pieces(three: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "MOST_RUNS", 2)
     for minute in range(7):
-        scene.run(minute, workflow=scene.host.make_workflow())
+        three.run(minute, workflow=three.host.make_workflow())
     lose_changes()
     asked: list[Any] = []
     whole = compare
@@ -114,14 +116,14 @@ def test_a_giant_workspace_is_compared_in_pieces(scene: Scene, monkeypatch: pyte
 
 
 def test_a_part_that_fails_is_noted_and_passed_over(
-    scene: Scene, configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    three: ThreeWorkspaces, configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One workspace takes too long; the later ones are compared all the same."""
-    for workspace in (scene.earlier, scene.workspace, scene.beyond):
-        scene.run(5, workspace=workspace)
+    for workspace in (three.earlier, three.workspace, three.beyond):
+        three.run(5, workspace=workspace)
     lose_changes()
     configure(AUDIT_CHUNK=1)
-    slow = history.workspace_text(scene.workspace)
+    slow = history.workspace_text(three.workspace)
     whole = compare
 
     def compare_slowly(among: Range, **how: Any) -> Any:
@@ -144,20 +146,20 @@ def test_a_part_that_fails_is_noted_and_passed_over(
 
 
 @pytest.mark.timeout(90)
-def test_verifying_while_writes_and_flushes_go_on_gives_no_false_alarm(scene: Scene) -> None:
+def test_verifying_while_writes_and_flushes_go_on_gives_no_false_alarm(three: ThreeWorkspaces) -> None:
     """No look is ever taken twice."""
-    workspaces = [scene.earlier, scene.workspace, scene.beyond]
+    workspaces = [three.earlier, three.workspace, three.beyond]
     enough = threading.Event()
 
     def write() -> int:
-        runs = [scene.run(1, workspace=workspace) for workspace in workspaces]
+        runs = [three.run(1, workspace=workspace) for workspace in workspaces]
         for step in itertools.takewhile(lambda _: not enough.is_set(), itertools.count()):
-            scene.host.save_again(runs[step % 3])
+            three.host.save_again(runs[step % 3])
             if step % 5 == 0:
-                scene.host.move_to_workspace(runs[step % 3], workspaces[step // 5 % 3])
+                three.host.move_to_workspace(runs[step % 3], workspaces[step // 5 % 3])
             if step % 11 == 0:
                 runs[step % 3].delete()
-                runs[step % 3] = scene.run(step, workspace=workspaces[step % 3])
+                runs[step % 3] = three.run(step, workspace=workspaces[step % 3])
         return step
 
     def flush_on() -> None:
@@ -174,7 +176,7 @@ def test_verifying_while_writes_and_flushes_go_on_gives_no_false_alarm(scene: Sc
             other.result()
     assert found == [[]] * 25
     flush_all()
-    assert_exact(scene.host)
+    assert_exact(three.host)
 
 
 def test_the_estimate_counts_partitions(live: Any) -> None:

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.hosts.adapter import Host
-from tests.integration.comparison.scene import lose_changes
+from tests.integration.comparison.corruptions import lose_changes
 from tests.integration.monitoring.conftest import Age
 from workflows_tasks import admin
 from workflows_tasks.capture import installation

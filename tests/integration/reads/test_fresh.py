@@ -39,7 +39,7 @@ def true_page(
     return [(row.workflow, row.used_at, row.run) for row in rows[:limit]]
 
 
-class Scene:
+class ThreeWorkspaces:
     """A workspace and a user with six workflows, flushed; and another of each."""
 
     def __init__(self, live: Host) -> None:
@@ -63,8 +63,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(live: Host) -> Scene:
-    return Scene(live)
+def three(live: Host) -> ThreeWorkspaces:
+    return ThreeWorkspaces(live)
 
 
 def hide_and_show(live: Host, run: Any) -> None:
@@ -82,66 +82,66 @@ def use_at_once(live: Host, runs: Sequence[Any]) -> None:
         live.set_used_at(run, moment(7))
 
 
-def write_at_random(scene: Scene, chance: random.Random, runs: list[Any]) -> None:
+def write_at_random(three: ThreeWorkspaces, chance: random.Random, runs: list[Any]) -> None:
     run, kind = chance.choice(runs), chance.randrange(6)
     if kind == 0:
-        scene.live.set_used_at(run, moment(chance.uniform(-9, 9)))
+        three.live.set_used_at(run, moment(chance.uniform(-9, 9)))
     elif kind == 1:
-        scene.live.hide(run)
+        three.live.hide(run)
     elif kind == 2:
-        scene.live.unhide(run)
+        three.live.unhide(run)
     elif kind == 3:
-        scene.live.move_to_user(run, chance.choice([scene.user, scene.other_user]))
+        three.live.move_to_user(run, chance.choice([three.user, three.other_user]))
     elif kind == 4:
-        scene.live.move_to_workspace(run, scene.other_workspace)
+        three.live.move_to_workspace(run, three.other_workspace)
     else:
-        runs.append(scene.run(chance.uniform(-9, 9), chance.choice(scene.workflows)))
+        runs.append(three.run(chance.uniform(-9, 9), chance.choice(three.workflows)))
 
 
-WRITES: dict[str, Callable[[Scene], Any]] = {
-    "nothing": lambda scene: None,
-    "a save": lambda scene: scene.live.save_again(scene.runs[1]),
-    "a run of a workflow that has no row": lambda scene: scene.run(99, scene.live.make_workflow()),
-    "a run older than the page": lambda scene: scene.run(-99, scene.live.make_workflow()),
-    "a run of somebody else": lambda scene: scene.run(99, scene.workflows[2], user=scene.other_user),
-    "the newest is deleted": lambda scene: scene.runs[-1].delete(),
-    "the newest of each is deleted": lambda scene: [run.delete() for run in scene.runs],
-    "all are deleted": lambda scene: [run.delete() for run in scene.runs + scene.older],
-    "the newest is hidden": lambda scene: scene.live.hide(scene.runs[-1]),
-    "one is hidden and shown": lambda scene: hide_and_show(scene.live, scene.runs[3]),
-    "one is moved to another workspace": lambda scene: scene.live.move_to_workspace(
-        scene.runs[-1], scene.other_workspace
+WRITES: dict[str, Callable[[ThreeWorkspaces], Any]] = {
+    "nothing": lambda three: None,
+    "a save": lambda three: three.live.save_again(three.runs[1]),
+    "a run of a workflow that has no row": lambda three: three.run(99, three.live.make_workflow()),
+    "a run older than the page": lambda three: three.run(-99, three.live.make_workflow()),
+    "a run of somebody else": lambda three: three.run(99, three.workflows[2], user=three.other_user),
+    "the newest is deleted": lambda three: three.runs[-1].delete(),
+    "the newest of each is deleted": lambda three: [run.delete() for run in three.runs],
+    "all are deleted": lambda three: [run.delete() for run in three.runs + three.older],
+    "the newest is hidden": lambda three: three.live.hide(three.runs[-1]),
+    "one is hidden and shown": lambda three: hide_and_show(three.live, three.runs[3]),
+    "one is moved to another workspace": lambda three: three.live.move_to_workspace(
+        three.runs[-1], three.other_workspace
     ),
-    "one is moved to another user": lambda scene: scene.live.move_to_user(scene.runs[-1], scene.other_user),
-    "one is moved to another workflow": lambda scene: scene.live.move_to_workflow(scene.runs[-1], scene.workflows[0]),
-    "one is dated back": lambda scene: scene.live.set_used_at(scene.runs[-1], moment(-50)),
-    "one is dated back and saved": lambda scene: date_back_and_save(scene.live, scene.runs[-1]),
-    "one moment for all": lambda scene: use_at_once(scene.live, scene.runs),
+    "one is moved to another user": lambda three: three.live.move_to_user(three.runs[-1], three.other_user),
+    "one is moved to another workflow": lambda three: three.live.move_to_workflow(three.runs[-1], three.workflows[0]),
+    "one is dated back": lambda three: three.live.set_used_at(three.runs[-1], moment(-50)),
+    "one is dated back and saved": lambda three: date_back_and_save(three.live, three.runs[-1]),
+    "one moment for all": lambda three: use_at_once(three.live, three.runs),
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_write_is_on_the_page_at_once(scene: Scene, name: str) -> None:
-    WRITES[name](scene)
-    scene.assert_fresh()
+def test_a_write_is_on_the_page_at_once(three: ThreeWorkspaces, name: str) -> None:
+    WRITES[name](three)
+    three.assert_fresh()
 
 
 @pytest.mark.parametrize("pending", [0, 10, 100])
-def test_exact_with_any_number_of_changes_that_wait(scene: Scene, pending: int) -> None:
+def test_exact_with_any_number_of_changes_that_wait(three: ThreeWorkspaces, pending: int) -> None:
     """A random mixture of them."""
     chance = random.Random(pending)
-    runs = [*scene.runs, *scene.older]
+    runs = [*three.runs, *three.older]
     for _ in range(pending):
-        write_at_random(scene, chance, runs)
-    scene.assert_fresh()
+        write_at_random(three, chance, runs)
+    three.assert_fresh()
     flush_all()
-    scene.assert_fresh()
+    three.assert_fresh()
 
 
-def test_nothing_of_another_workspace_is_shown(scene: Scene) -> None:
-    scene.run(99, scene.live.make_workflow(), workspace=scene.other_workspace)
-    before = page(scene.workspace)
-    assert before == true_page(scene.live, scene.workspace)
+def test_nothing_of_another_workspace_is_shown(three: ThreeWorkspaces) -> None:
+    three.run(99, three.live.make_workflow(), workspace=three.other_workspace)
+    before = page(three.workspace)
+    assert before == true_page(three.live, three.workspace)
 
 
 def forget_the_runs_changes() -> None:
@@ -150,27 +150,27 @@ def forget_the_runs_changes() -> None:
         cursor.execute(f'DELETE FROM "{CHANGES}" WHERE run IS NOT NULL')
 
 
-def test_while_a_scope_waits_no_run_is_shown_that_is_gone_hidden_or_moved(scene: Scene) -> None:
+def test_while_a_scope_waits_no_run_is_shown_that_is_gone_hidden_or_moved(three: ThreeWorkspaces) -> None:
     """Its own rows are right; a workflow that the scope brings may be missing until then."""
-    scene.runs[5].delete()
-    scene.live.hide(scene.runs[4])
-    scene.live.move_to_workspace(scene.runs[3], scene.other_workspace)
-    scene.live.move_to_workflow(scene.runs[2], scene.live.make_workflow())
+    three.runs[5].delete()
+    three.live.hide(three.runs[4])
+    three.live.move_to_workspace(three.runs[3], three.other_workspace)
+    three.live.move_to_workflow(three.runs[2], three.live.make_workflow())
     forget_the_runs_changes()
     changes.log_everything()
-    shown = page(scene.workspace, limit=20)
-    truths = {(row.workflow, row.used_at, row.run) for row in expected(scene.live) if not row.uid}
+    shown = page(three.workspace, limit=20)
+    truths = {(row.workflow, row.used_at, row.run) for row in expected(three.live) if not row.uid}
     assert set(shown) <= truths
-    assert [row for row in true_page(scene.live, scene.workspace, limit=20) if row in shown] == shown
+    assert [row for row in true_page(three.live, three.workspace, limit=20) if row in shown] == shown
     flush_all()
-    scene.assert_fresh()
+    three.assert_fresh()
 
 
-def test_changes_in_quarantine_count_as_pending(scene: Scene) -> None:
-    scene.live.save_again(scene.runs[1])
+def test_changes_in_quarantine_count_as_pending(three: ThreeWorkspaces) -> None:
+    three.live.save_again(three.runs[1])
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'refused', retry_at = clock_timestamp() + interval '1 h'")
-    scene.assert_fresh()
+    three.assert_fresh()
 
 
 def test_a_page_on_an_empty_table_is_what_waits(live: Host) -> None:
@@ -183,16 +183,16 @@ def test_a_page_on_an_empty_table_is_what_waits(live: Host) -> None:
 
 @pytest.mark.host_independent
 @pytest.mark.django_db(transaction=True)
-def test_no_truncate_comes_between_the_snapshot_and_the_tables(scene: Scene) -> None:
+def test_no_truncate_comes_between_the_snapshot_and_the_tables(three: ThreeWorkspaces) -> None:
     """All runs are replaced by the same runs. A snapshot from before would show neither the old ones nor the new."""
-    runs = scene.live.run_model._meta.db_table
-    before = page(scene.workspace)
+    runs = three.live.run_model._meta.db_table
+    before = page(three.workspace)
     with session() as other, beside() as start:
         other.execute(f"BEGIN; CREATE TEMP TABLE kept AS TABLE {runs}; TRUNCATE {runs}")
-        reading = start(lambda: page(scene.workspace))
+        reading = start(lambda: page(three.workspace))
         until(lambda: query("SELECT 1 FROM pg_locks WHERE relation = %s::regclass AND NOT granted", [runs]))
         other.execute(f"INSERT INTO {runs} TABLE kept; COMMIT")
-        assert reading.result() == before == page(scene.workspace)
+        assert reading.result() == before == page(three.workspace)
 
 
 def test_it_is_read_where_runs_are_written(live: Host, settings: Any) -> None:

@@ -18,7 +18,7 @@ def lose_changes() -> None:
         cursor.execute(f'DELETE FROM "{CHANGES}"')
 
 
-class Scene:
+class ThreeWorkspaces:
     """Three workspaces, in the order of their keys; runs are of the middle one, ``workspace``, unless they say."""
 
     def __init__(self, host: Host) -> None:
@@ -55,50 +55,50 @@ class Scene:
         )
 
 
-def missing(scene: Scene, workflow: Any) -> None:
+def missing(three: ThreeWorkspaces, workflow: Any) -> None:
     """No row."""
-    scene.settled(5, workflow=workflow)
-    scene.row(workflow).delete()
+    three.settled(5, workflow=workflow)
+    three.row(workflow).delete()
 
 
-def another_run(scene: Scene, workflow: Any) -> None:
+def another_run(three: ThreeWorkspaces, workflow: Any) -> None:
     """The row names an older run than the newest."""
-    older = scene.run(4, workflow=workflow)
-    scene.settled(5, workflow=workflow)
-    scene.row(workflow).update(last_run=older, last_used_at=moment(4))
+    older = three.run(4, workflow=workflow)
+    three.settled(5, workflow=workflow)
+    three.row(workflow).update(last_run=older, last_used_at=moment(4))
 
 
-def ahead(scene: Scene, workflow: Any) -> None:
+def ahead(three: ThreeWorkspaces, workflow: Any) -> None:
     """The row names the right run with a time that the run never had."""
-    scene.settled(5, workflow=workflow)
-    scene.row(workflow).update(last_used_at=moment(9))
+    three.settled(5, workflow=workflow)
+    three.row(workflow).update(last_used_at=moment(9))
 
 
-def extra(scene: Scene, workflow: Any) -> None:
+def extra(three: ThreeWorkspaces, workflow: Any) -> None:
     """A row for a workflow that nobody used here; its run is another workflow's."""
-    other = scene.settled(5)
+    other = three.settled(5)
     WorkspaceRecentWorkflow.objects.create(
-        workspace_id=scene.key_of(scene.workspace), uid="", published_run=workflow, last_run=other,
+        workspace_id=three.key_of(three.workspace), uid="", published_run=workflow, last_run=other,
         last_used_at=moment(5),
     )  # fmt: skip
 
 
-def left_behind(scene: Scene, workflow: Any) -> None:
+def left_behind(three: ThreeWorkspaces, workflow: Any) -> None:
     """A row whose run went without a word, and no other is left."""
-    run = scene.settled(5, workflow=workflow)
-    scene.host.hide(run)
+    run = three.settled(5, workflow=workflow)
+    three.host.hide(run)
     lose_changes()
     WorkspaceRecentWorkflow.objects.filter(last_run_id=run.pk).exclude(uid="").delete()
 
 
-def wrong_tie(scene: Scene, workflow: Any) -> None:
+def wrong_tie(three: ThreeWorkspaces, workflow: Any) -> None:
     """Of two runs of one moment the row names the one with the lower key."""
-    runs = scene.host.run_model._base_manager
-    made = [scene.settled(5, workflow=workflow).pk for _ in range(2)]
-    scene.row(workflow).update(last_run_id=runs.filter(pk__in=made).order_by("pk").values_list("pk")[:1])
+    runs = three.host.run_model._base_manager
+    made = [three.settled(5, workflow=workflow).pk for _ in range(2)]
+    three.row(workflow).update(last_run_id=runs.filter(pk__in=made).order_by("pk").values_list("pk")[:1])
 
 
-CORRUPTIONS: dict[str, tuple[str, Callable[[Scene, Any], None]]] = {
+CORRUPTIONS: dict[str, tuple[str, Callable[[ThreeWorkspaces, Any], None]]] = {
     "missing": ("missing", missing),
     "another run": ("other run", another_run),
     "ahead of its run": ("other run", ahead),
