@@ -20,7 +20,7 @@ from workflows_tasks.history import EVERYWHERE, Range
 
 CHUNK_SIZE: Final = 200_000
 CONCURRENCY: Final = 2
-"""Of a backfill, unless it is told otherwise."""
+"""Runs of a chunk, and chunks at a time, unless the caller says."""
 
 MOST_RUNS: Final = 100_000_000
 MOST_CONCURRENT: Final = 1_000

@@ -30,7 +30,7 @@ LOCK_CLASS: Final = 0x52574650
 """First key of the advisory lock of whoever plans a backfill. The second is the backfill."""
 
 KEEPS_A_PLAN: Final = frozenset({BackfillStatus.PLANNING, BackfillStatus.PAUSED})
-"""Statuses in which a plan that is ready is stored. One that was cancelled meanwhile needs none."""
+"""Statuses in which a plan that is ready is stored. A cancelled backfill needs none."""
 
 
 class PlannedByAnother(RecentWorkflowsError):

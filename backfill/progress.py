@@ -14,7 +14,7 @@ from backfill.states import BackfillStatus, ChunkStatus, Kind
 from workflows_tasks import conf
 
 MOST_LISTED: Final = 20
-"""Chunks of a sort that are listed."""
+"""At most so many chunks of each kind are listed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def benchmarks(size: str, out: Path | None, only: tuple[str, ...], *, durable: b
 
 def _sections(size: Size) -> dict[str, Callable[..., None]]:
     """What is measured, in which order. Imported only now, when Django is set up."""
-    from benchmarks import filling, flushes, freshness, reads, saves, statements
+    from benchmarks import filling, flushes, freshness, reads, rivals, saves, statements
 
     return {
         "reads": lambda stage, figures: reads.measure(stage, figures, rounds=size.rounds),
@@ -77,6 +77,7 @@ def _sections(size: Size) -> dict[str, Callable[..., None]]:
             stage, figures, runs=size.flushed, rounds=2, held_s=size.held_s
         ),
         "freshness": lambda stage, figures: freshness.measure(stage, figures, rates=size.rates, seconds=size.seconds),
+        "rivals": rivals.measure,
         "filling": lambda stage, figures: filling.measure(stage, figures, rounds=1),
     }
 

@@ -18,6 +18,7 @@ TITLES: Final = {
     "held open": "Beside a transaction that is held open",
     "read": "Reads",
     "fresh": "Fresh pages",
+    "rival": "Simpler ways",
     "backfill": "Filling history",
     "durable": "With fsync, full_page_writes and autovacuum on, and 100,000 runs",
 }

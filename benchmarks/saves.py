@@ -45,9 +45,10 @@ class Way:
         self._receivers = list(post_save.receivers) if ours else []
         # A session of its own: one that turns triggers on and off plans all its statements anew each time.
         self._connection = connection.copy()
+        self.role = "origin" if ours else "replica"
         with self._connection.cursor() as cursor:
-            cursor.execute(f"SET session_replication_role = {'origin' if ours else 'replica'}")
-        with self._listening():
+            cursor.execute(f"SET session_replication_role = {self.role}")
+        with self.listening():
             for each in receivers:
                 post_save.connect(each, sender=SavedRun, weak=False)
 
@@ -55,12 +56,12 @@ class Way:
     def installed(self) -> Iterator[None]:
         """For as long as the context lasts, alone."""
         was, connections["default"] = connections["default"], self._connection
-        with self._listening():
+        with self.listening():
             yield
         connections["default"] = was
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
+    def listening(self) -> Iterator[None]:
         """In place of all other receivers, and looked up once, so that no save is the first."""
         was, post_save.receivers = post_save.receivers, self._receivers
         post_save.sender_receivers_cache.clear()

@@ -64,7 +64,7 @@ class RunPart:
 
     key: str
     workspace: str | None
-    """Column of the workspace; None in a table of a multi-table model that has it elsewhere."""
+    """Column of the workspace; None if another table of a multi-table model has it."""
     columns: tuple[str, ...]
     """Columns whose change may change a row of ours."""
 
