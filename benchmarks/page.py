@@ -10,18 +10,19 @@ from benchmarks import goals
 from benchmarks.figures import Figure, Figures
 
 TITLES: Final = {
+    "read": "Reads",
+    "fresh": "Fresh pages",
     "save": "Saves",
     "statement": "Statements over many runs",
     "recompute": "A pass or a walk",
-    "freshness": "From commit to visible",
     "flush": "Flushes",
     "held open": "Beside a transaction that is held open",
-    "read": "Reads",
-    "fresh": "Fresh pages",
+    "freshness": "From commit to visible",
     "rival": "Simpler ways",
     "backfill": "Filling history",
     "durable": "With fsync, full_page_writes and autovacuum on, and 100,000 runs",
 }
+"""In the order of the page."""
 
 CAVEATS: Final = """
 ## Caveats
@@ -57,7 +58,9 @@ def _goals(figures: Figures) -> Iterator[str]:
 
 
 def _sections(figures: Figures) -> Iterator[str]:
-    for section, of_section in groupby(figures.every, key=lambda each: each.section):
+    order = list(TITLES)
+    in_order = sorted(figures.every, key=lambda each: order.index(each.section))
+    for section, of_section in groupby(in_order, key=lambda each: each.section):
         yield f"\n## {TITLES[section]}\n"
         yield from ("| case | | unit | median | quartiles |", "|---|---|---|--:|--:|")
         yield from map(_line, of_section)

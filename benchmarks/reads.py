@@ -39,10 +39,10 @@ NEWEST_200: Final = """
 def measure(stage: Stage, figures: Figures, *, rounds: int) -> None:
     """Times of all ways for two workspaces; then fresh pages by what is pending; then many workflows on one day."""
     execute("VACUUM ANALYZE")
-    for place, workspace in _workspaces(stage).items():
+    for place, workspace in workspaces(stage).items():
         with step(f"Reads: 4 rows of the {place} workspace") as came_of_it:
             came_of_it(_compared(figures, place, workspace, rounds))
-    middle = _workspaces(stage)["middle"]
+    middle = workspaces(stage)["middle"]
     shards = conf.settings().shards
     in_shard = f"{shard_sql('workspace_id::text', shards)} = {shard_of(str(middle), shards)}"
     for whose, runs in (("in the shard", in_shard), ("of the workspace", f"workspace_id = {middle}")):
@@ -55,7 +55,7 @@ def measure(stage: Stage, figures: Figures, *, rounds: int) -> None:
             came_of_it(_one_day(figures, count, rounds))
 
 
-def _workspaces(stage: Stage) -> dict[str, int]:
+def workspaces(stage: Stage) -> dict[str, int]:
     """The one with most history, and one with a page's worth of workflows in the middle."""
     middle = [shape for shape in stage.shapes if shape.workflows >= 20]
     return {"heaviest": stage.shapes[0].id, "middle": middle[len(middle) // 2].id}

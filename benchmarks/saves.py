@@ -181,6 +181,9 @@ def _counts(stage: Stage, figures: Figures, contenders: Mapping[str, Way]) -> No
             statements += 1
             return run(*arguments)
 
+        if name == BUSY:  # as flushes that have just ended leave it
+            for shard in range(conf.settings().shards):
+                nudge.mark(shard, conf.settings().flush_window_s)
         before = stage.redis_reads()
         with contenders[name].installed(), connection.execute_wrapper(counting):
             for turn in range(WINDOW):

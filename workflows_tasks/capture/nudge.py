@@ -233,7 +233,7 @@ def _app() -> Celery:
 
 def _producer() -> Any:
     app, settings = _app(), conf.settings()
-    connection = _bounded(app, app.connection_for_write().as_uri(include_password=True), settings.broker_timeout_s)
+    connection = _bounded(app, str(app.conf.broker_write_url), settings.broker_timeout_s)
     return producers[connection].acquire(block=True, timeout=settings.broker_timeout_s)
 
 

@@ -265,8 +265,8 @@ def _workspace_after(after: Sql | str | None) -> Sql:
 
 
 def _workspaces(shard: int, scope: Scope) -> list[str]:
-    """Workspaces in which the scope has runs. If another workspace's row still names a run that was moved away, the move
-    itself logged a change of that run."""
+    """Workspaces in which the scope has runs. If a row of another workspace still names a run, that run was moved away,
+    and the move logged a change of its own."""
     statement = compose(
         "SELECT DISTINCT {text} FROM {matched}", text=text_of("matched.workspace"), matched=_matched(shard, scope)
     )
