@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from django.db import transaction
 
@@ -224,3 +225,23 @@ def test_a_flush_goes_on_without_redis(
     flush(shard)
     assert_exact(live)
     assert len(taken()) == 1
+
+
+def test_a_server_without_memory_is_an_outage(
+    live: Host, run: Any, taken: Taken, configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers, and refuses every write."""
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    try:
+        configure(REDIS_URL=server.url)
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory", 1)
+        taken()
+        live.save_again(run)
+    finally:
+        server.stop()
+    assert times_logged(caplog, FAILED) == 1
+    assert len(taken()) == 1
+    flush_all()
+    assert_exact(live)
