@@ -5,9 +5,10 @@ a worker that outlived its lease commits nothing: rows, position and counts are 
 ``commit`` to its end the transaction locks the chunk's row, and ``claim`` skips locked rows. So a worker that stands
 still in between keeps its chunk until the server ends its session.
 
-A chunk is open from its claim, which is committed before its first write, until one transaction has looked over its
-range: rows that are not true any more go to the change log. So whoever sees that it is not open sees those changes.
-Locks are taken in the order of chunk, backfill. ``claim`` has them the other way, and skips locked chunks.
+A chunk to fill is open from its claim until one transaction has looked over its range. The claim is committed before
+the chunk's first write. Looking over logs the runs of rows that are not true any more. So whoever sees that a chunk is
+not open sees those changes too. Locks are taken on the chunk first, then on the backfill. ``claim`` locks the backfill
+first. It cannot deadlock, because it skips locked chunks.
 """
 
 from __future__ import annotations

@@ -100,9 +100,10 @@ def _locks(backfill_id: int) -> bool:
 def _weights(among: Range, step: int) -> Sql:
     """Group neighbouring workspaces: rows of ``(first workspace, last workspace, runs, number of workspaces)``.
 
-    A group has about ``step`` runs. A workspace with more is a group by itself. The statement reads the runs once, and
-    its rows grow in number with the runs, not with the workspaces. A workspace's group follows from the sum of the runs
-    before it, because filling one group after the other would need a loop.
+    A group has at most one and a half times ``step`` runs; a group of small workspaces has about half of ``step``. A
+    workspace with more than ``step`` is a group by itself. The statement reads the runs once. How many rows it returns
+    depends on the number of runs, not of workspaces. A workspace's group follows from the sum of the runs before it,
+    because filling one group after the other would need a loop.
     """
     return history.compose(
         """

@@ -26,7 +26,7 @@ BAD_VALUE: Final = (ValidationError, ValueError, TypeError, ArithmeticError)
 
 _TEXT: Final = ("varchar", "text", "character varying")
 _PADDED: Final = ("char(", "character(", "bpchar")
-"""Types whose values PostgreSQL pads with blanks. Their text has no blanks, and a comparison ignores them."""
+"""Types whose values PostgreSQL pads with blanks. Their text has no trailing blanks, and comparisons ignore them."""
 
 
 def text_of(expression: str) -> str:
@@ -75,7 +75,7 @@ def as_text(field: Any, value: Any) -> str | None:
 
 
 def printed(field: Any, prepared: Any) -> str | None:
-    """The same for a value as the driver takes it. It is not prepared again, as a prefix may be gone already."""
+    """Like ``as_text``, for a value that is prepared. Preparing it again could fail: its prefix may be gone."""
     kind = column_type(field)
     text: str | None = None
     if isinstance(prepared, bool):

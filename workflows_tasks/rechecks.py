@@ -19,8 +19,8 @@ BATCH: Final = 10_000
 def recheck(runs: QuerySet[Any] | Iterable[Any]) -> int:
     """Log runs as changed, as a trigger would; the next flush looks at them. An operator's tool.
 
-    It is needed only for writes that were made with triggers off: see docs/operate.md. A run that such a write moved
-    away is looked at where a row still names it.
+    Only writes that were made with triggers off need it: see docs/operate.md. Such a write may have moved a run to
+    another workspace. Then the old workspace is looked at too, if a row there still names the run.
 
     Args:
         runs: a queryset of the run model, instances, or primary keys.

@@ -280,12 +280,12 @@ def request_rescan(reason: str) -> None:
 
 
 def is_written_from_before(transaction_id: int) -> bool:
-    """Whether an older transaction than this one may still write with the trigger functions of its time.
+    """Whether a transaction with this id, or an older one, may still write with the trigger functions of its time.
 
     Such a transaction has written to a table of the host's, so it holds a lock there. A transaction that takes its lock
-    later sees the new functions. The age of the oldest transaction is no measure, because a forgotten prepared one, or
-    one in another database, may never end. An id that is not reached yet is from the cluster of which this one is a
-    restored copy, and nothing of then is left.
+    later sees the new functions. No other transaction counts: one that was prepared and forgotten may never end. An id
+    that this cluster has not reached yet comes from the cluster that it was restored from. No writer of that time is
+    left, so the answer is False.
     """
     watched = [_quoted(table.name) for table in triggers.tables(host())]
     ((is_written,),) = _rows(

@@ -183,9 +183,10 @@ def send(shard: int, *, wait_s: float = 0.0, due_us: int | None = None, gated: b
 
 
 def _take_marker(shard: int) -> float | None:
-    """None if the marker was free and is ours now; else the seconds until the flush that it stands for is due.
+    """Try to take the marker. None if this call took it; else the seconds until the flush that it announces is due.
 
-    The result is never longer than a flush is put off. If Redis' clock steps back, its markers live far longer.
+    The result is at most one window, or 1 s if a window is shorter. Without this limit, savers would wait far too long
+    after Redis' clock was set back.
     """
     pipeline = _client(conf.settings().save_timeout_s).pipeline(transaction=False)
     pipeline.set(_marker(shard), 1, nx=True, px=round(GRACE_S * 1000))

@@ -116,8 +116,8 @@ def compare(
 ) -> list[Difference]:
     """Keys of a range of workspaces where table and runs differ, in one snapshot.
 
-    Where ``BACKFILL_FILTER`` leaves old runs out, a row is right anywhere from the newest run that history counts to
-    the newest run of all.
+    ``BACKFILL_FILTER`` may leave old runs out. Then a row is right if it is true and not older than the newest run that
+    the filter keeps. A missing row is right if the filter keeps no run of its key.
 
     Args:
         uid: only keys of this grain.

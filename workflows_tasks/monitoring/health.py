@@ -174,7 +174,7 @@ class _Look:
 
     @cached_property
     def _stuck(self) -> str:
-        """Why no message of the queue is worked off; empty if they may be."""
+        """Why messages of the queue are not processed, or only slowly. Empty if no reason was found."""
         name = conf.settings().queue
         try:
             messages, pools = self._queue

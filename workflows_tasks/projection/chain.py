@@ -81,7 +81,7 @@ def _stay_awake(shard: int) -> Sql:
 
 
 def _another(shard: int, due_us: int | None) -> Sql:
-    """The flush that is due later, unless this message was sent for it. None counts while flushes fail."""
+    """Query of the flush that is still to come, unless this message was sent for it. Empty while flushes fail."""
     return compose(
         """SELECT {due} FROM {table} WHERE number = {shard} AND due_at > clock_timestamp() AND failing_since IS NULL
             AND (extract(epoch FROM due_at) * 1000000)::bigint IS DISTINCT FROM {due_us}""",

@@ -346,11 +346,11 @@ def _narrow_down(shard: int, scope: Scope) -> None:
 
 
 def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
-    """Find the changes that the database refuses, by halving, and quarantine these. True, so that the flush goes on.
+    """Find the changes that the database refuses, by halving, and quarantine them. True, so that the flush goes on.
 
-    Nothing is quarantined before another change has passed: an error that every change meets is the shard's. Only a
-    change that was in quarantine before goes back there in any case. Each workspace is tried by itself first, and the
-    halves of a refused part are tried last. So a refused change of one workspace holds up no other workspace.
+    A change is quarantined only if another change has passed. If none passes, the error is the shard's, and is raised.
+    One exception: a change that was in quarantine before goes back there. Each workspace is tried by itself first. The
+    halves of a refused part go to the end of the queue. So a refused change of one workspace holds up no other one.
     """
     pending = changes.take_runs(shard)
     parts = deque(_by_workspace(pending))
