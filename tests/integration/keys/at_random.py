@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import click
+
 from demo.servers import servers
 from tests.integration.keys.shapes import at_random
 from tests.integration.keys.trials import trials
@@ -26,12 +28,13 @@ def main() -> int:
         directory.chmod(0o755)
         with servers(directory) as environment:
             os.environ.update(environment)
-            with trials(directory) as trial:
-                for seed in range(asked.seed, asked.seed + asked.hosts):
+            seeds = range(asked.seed, asked.seed + asked.hosts)
+            with trials(directory) as trial, click.progressbar(seeds, label="Hosts", show_pos=True) as bar:
+                for seed in bar:
                     shape = at_random(random.Random(seed))
                     if failed := trial(shape, seed):
                         wrong += 1
-                        print(f"seed {seed}: {shape}\n{failed}", flush=True)  # noqa: T201
+                        print(f"\nseed {seed}: {shape}\n{failed}", flush=True)  # noqa: T201
     print(f"{asked.hosts} hosts, {wrong} wrong, {time.monotonic() - began_s:.0f} s")  # noqa: T201
     return bool(wrong)
 

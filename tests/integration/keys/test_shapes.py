@@ -42,6 +42,7 @@ SHAPES = {
     "server-side binding, prepared at once": Shape(
         options={"server_side_binding": True, "prepare_threshold": 1}, user="text", filter="or and not"
     ),
+    "a pool of connections": Shape(options={"pool": {"min_size": 1, "max_size": 2, "timeout": 5}}),
     "west of Greenwich without time zones": Shape(settings={"USE_TZ": False, "TIME_ZONE": "America/New_York"}),
     "a clock on the wall, whose hour comes twice": Shape(
         used_at="of the clock on the wall", settings={"USE_TZ": False, "TIME_ZONE": "America/New_York"}
