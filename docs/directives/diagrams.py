@@ -1,6 +1,6 @@
 """``{diagram}``: drawn from the code's own tables when the site is built, by Graphviz, as SVG inside the page.
 
-``flow``      the way of the data
+``flow``      how the data flows
 ``modules``   who imports whom, from the imports themselves
 ``backfill``  the statuses of a backfill, and ``chunk`` those of a chunk, from the tables that their models enforce
 """
