@@ -34,10 +34,11 @@ ALL = "KILL_ALL" in os.environ
 
 pytestmark = [pytest.mark.host_independent, pytest.mark.timeout(600 if ALL else 90)]
 
-STANDS_STILL = {"FLUSH_WINDOW_S": 0.2, "FLUSH_TIME_LIMIT_S": 0.8}
-"""The server ends a flush's session that has stood still for half of the time limit."""
+TIME_LIMIT_S = {signal.SIGKILL: 30.0, signal.SIGSTOP: 2.0}
+"""``FLUSH_TIME_LIMIT_S``. The server ends a flush's session that has stood still for half of it. A slow machine must not
+reach that before the flush is struck. So it is short only where one stands still and is waited for."""
 
-LIMITS_S = {"statement_s": 5.0, "lock_s": 2.0, "idle_s": 0.3}
+LIMITS_S = {"statement_s": 5.0, "lock_s": 2.0, "idle_s": 1.0}
 """Of the fill's transaction, likewise."""
 
 SESSION_ENDED = 3
@@ -92,7 +93,7 @@ class Workspace:
 
 @pytest.fixture
 def workspace(live: Host, configure: Configure) -> Workspace:
-    configure(**STANDS_STILL)
+    configure(FLUSH_WINDOW_S=0.2, FLUSH_TIME_LIMIT_S=TIME_LIMIT_S[signal.SIGKILL])
     return Workspace(live)
 
 
@@ -168,7 +169,7 @@ def flush_to_the_end(shard: int) -> None:
         pass
 
 
-def test_a_flush_struck_at_any_statement(workspace: Workspace) -> None:
+def test_a_flush_struck_at_any_statement(workspace: Workspace, configure: Configure) -> None:
     """The table is exact after another took over, and still after the first has gone on."""
     act = partial(flush_to_the_end, workspace.shard)
     flushes = []
@@ -182,6 +183,7 @@ def test_a_flush_struck_at_any_statement(workspace: Workspace) -> None:
     for each in strikes(len(statements)):
         workspace.settle()
         workspace.change()
+        configure(FLUSH_TIME_LIMIT_S=TIME_LIMIT_S[each["sig"]])
         stopped = strike(act, **each)
         # Another worker flushes: at once if nobody holds the shard, else when the server has ended his session.
         until(lambda: not flush(workspace.shard).is_busy, within_s=20)
