@@ -35,8 +35,8 @@ ALL = "KILL_ALL" in os.environ
 pytestmark = [pytest.mark.host_independent, pytest.mark.timeout(600 if ALL else 90)]
 
 TIME_LIMIT_S = {signal.SIGKILL: 30.0, signal.SIGSTOP: 2.0}
-"""``FLUSH_TIME_LIMIT_S``. The server ends a flush's session that has stood still for half of it. A slow machine must not
-reach that before the flush is struck. So it is short only where one stands still and is waited for."""
+"""``FLUSH_TIME_LIMIT_S``. The server ends a flush's session that has stood still for half of it. A slow machine must
+not reach that before the flush is struck. So it is short only where one stands still and is waited for."""
 
 LIMITS_S = {"statement_s": 5.0, "lock_s": 2.0, "idle_s": 1.0}
 """Of the fill's transaction, likewise."""
