@@ -39,7 +39,7 @@ follow: setup ## Follow the installation page, the recipes and the runbooks word
 soak: setup ## Writers, workers and servers under random killing, then the oracle; about ten minutes
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
-hosts: setup ## Host projects of 200 random shapes, each written to and compared with the oracle; about 20 minutes
+hosts: setup ## Host projects of 200 random shapes, each written to and compared with the oracle; about ten minutes
 	@$(BIN)/python -m tests.integration.keys.at_random $(ARGS)
 
 docs: setup ## Build the documentation into build/docs, and check it; a warning fails it

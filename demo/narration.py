@@ -38,7 +38,7 @@ def line(text: str = "") -> None:
 
 
 def bar(label: str, length: int) -> AbstractContextManager[Any]:
-    """A progress bar on a terminal, its label elsewhere."""
+    """A progress bar on a terminal, its label otherwise."""
     return click.progressbar(length=length, label=f"  {label}", width=30)
 
 

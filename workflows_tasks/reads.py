@@ -158,8 +158,8 @@ def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]
 def create_function(schema: str) -> tuple[str, str, str]:
     """The function's name, its body and the statement that makes it, in a schema.
 
-    Its arguments are the workspace's text, the ``uid`` and the limit. Its settings are there
-    because one plan is kept for all workspaces: it must not depend on the first one, nor on how small a table was then.
+    Its arguments are the workspace's text, the ``uid`` and the limit. Its settings are there because one plan is kept
+    for all workspaces: it must not depend on the first one, nor on how small a table was then.
     """
     name, body = f'{schema}."{FUNCTION}"', _body()
     return name, body, (

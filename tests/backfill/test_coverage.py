@@ -59,8 +59,8 @@ def test_history_that_is_planned_and_not_filled_is_no_drift(history: History) ->
 
 
 def test_comparing_goes_on_before_the_tables_are_migrated(live: Host) -> None:
-    execute("ALTER TABLE backfill_chunk RENAME TO elsewhere")
+    execute("ALTER TABLE backfill_chunk RENAME TO renamed")
     try:
         assert states() == set()
     finally:
-        execute("ALTER TABLE elsewhere RENAME TO backfill_chunk")
+        execute("ALTER TABLE renamed RENAME TO backfill_chunk")

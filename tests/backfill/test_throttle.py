@@ -56,11 +56,11 @@ def test_the_change_log(history: History, configure: Configure) -> None:
 
 
 def test_a_change_log_that_cannot_be_asked_is_a_reason(live: Host) -> None:
-    execute(f'ALTER TABLE "{CHANGES}" RENAME TO elsewhere')
+    execute(f'ALTER TABLE "{CHANGES}" RENAME TO renamed')
     try:
         (reason,) = throttle.reasons_to_wait()
     finally:
-        execute(f'ALTER TABLE elsewhere RENAME TO "{CHANGES}"')
+        execute(f'ALTER TABLE renamed RENAME TO "{CHANGES}"')
     assert reason.startswith("the change log cannot be asked (")
 
 

@@ -46,7 +46,7 @@ def browser() -> Iterator[Browser]:
         environment.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         installed = next(filter(None, map(shutil.which, CHROMIUM)), None)
         if not installed and not Path(playwright.chromium.executable_path).exists():
-            _do_without("no browser; on Debian: apt-get install chromium, elsewhere: playwright install chromium")
+            _do_without("no browser; on Debian: apt-get install chromium, otherwise: playwright install chromium")
         launched = playwright.chromium.launch(executable_path=installed, headless=True, args=list(ALONE))
         yield launched
         launched.close()

@@ -97,7 +97,7 @@ def test_existing_routes_are_kept(app: Celery, own: Any) -> None:
     queues.configure(app)
     assert queue_of(app, "host.tasks.anything") == "own"
     assert queue_of(app, "workflows_tasks.tasks.tick") == LIVE
-    assert queue_of(app, "elsewhere.task") == "celery"
+    assert queue_of(app, "another.task") == "celery"
 
 
 def test_a_host_may_route_our_tasks_itself(app: Celery) -> None:

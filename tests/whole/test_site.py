@@ -51,7 +51,7 @@ def site() -> dict[str, Html]:
     return {str(path.relative_to(built)): Html(path.read_text()) for path in built.rglob("*.html")}
 
 
-def test_no_link_is_dead_and_nothing_is_loaded_from_elsewhere(site: dict[str, Html]) -> None:
+def test_no_link_is_dead_and_nothing_is_loaded_from_another_site(site: dict[str, Html]) -> None:
     for name, page in site.items():
         assert not [url for url in page.loaded if urlsplit(url).netloc], name
         for link in sorted(page.links):

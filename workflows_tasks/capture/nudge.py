@@ -183,7 +183,7 @@ def send(shard: int, *, wait_s: float = 0.0, due_us: int | None = None, gated: b
 
 
 def _take_marker(shard: int) -> float | None:
-    """Try to take the marker. None if this call took it; else the seconds until the flush that it announces is due.
+    """Try to take the marker. None if this call took it; else the seconds until the flush that it stands for is due.
 
     The result is at most one window, or 1 s if a window is shorter. Without this limit, savers would wait far too long
     after Redis' clock was set back.

@@ -23,10 +23,10 @@ class Sample:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.workspace, self.elsewhere = host.make_workspace(), host.make_workspace()
+        self.workspace, self.other_workspace = host.make_workspace(), host.make_workspace()
         self.user, self.colleague = host.make_user(), host.make_user()
         self.workflow, self.another = host.make_workflow(), host.make_workflow()
-        self.far = self.run(1, workspace=self.elsewhere)
+        self.far = self.run(1, workspace=self.other_workspace)
         """The only one of the other workspace."""
         self.other = self.run(2, workflow=self.another)
         """The only one of the other workflow."""

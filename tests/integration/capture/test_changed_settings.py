@@ -70,7 +70,7 @@ def test_what_counts_is_changed(
     sample = deployed
     sample.host.hide(sample.newest)
     if what == "a filter that reads another table":
-        type(sample.elsewhere).objects.filter(pk=sample.elsewhere.pk).update(**sample.host.closed)
+        type(sample.other_workspace).objects.filter(pk=sample.other_workspace.pk).update(**sample.host.closed)
     flush_all()
     configure(**CHANGES_OF_SETTINGS[what])
     tick()

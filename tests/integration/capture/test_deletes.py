@@ -73,7 +73,7 @@ def test_every_on_delete_of_django(sample: Sample, monkeypatch: pytest.MonkeyPat
 
 
 def test_do_nothing(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pointed to it is led elsewhere by hand, before the end of the transaction, when foreign keys are checked."""
+    """What pointed to it is led to another row by hand, before the transaction ends and foreign keys are checked."""
     last = resolved().path[-1]
     monkeypatch.setattr(last.remote_field, "on_delete", models.DO_NOTHING)
     key = sample.workflow.pk
@@ -165,7 +165,7 @@ def test_a_key_is_used_again(sample: Sample) -> None:
     for run, together in ((sample.newest, True), (sample.older, False)):
         key = run.pk
         again = model(**{field.attname: getattr(run, field.attname) for field in model._meta.concrete_fields})
-        setattr(again, host.workspace_field, sample.elsewhere)
+        setattr(again, host.workspace_field, sample.other_workspace)
         setattr(again, host.used_at_field, moment(9 if together else 10))
         with sample.written():
             if together:

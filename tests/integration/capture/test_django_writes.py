@@ -70,7 +70,7 @@ def hide_and_show(sample: Sample) -> None:
 
 def bulk_update(sample: Sample) -> None:
     host = sample.host
-    setattr(sample.newest, host.workspace_field, sample.elsewhere)
+    setattr(sample.newest, host.workspace_field, sample.other_workspace)
     setattr(sample.older, host.used_at_field, moment(9))
     runs = [sample.newest, sample.older]
     assert sample.several().bulk_update(runs, [host.workspace_field, host.used_at_field]) == 2
@@ -79,7 +79,7 @@ def bulk_update(sample: Sample) -> None:
 def bulk_create(sample: Sample) -> None:
     sample.host.make_runs(
         6,
-        workspaces=[sample.workspace, sample.elsewhere],
+        workspaces=[sample.workspace, sample.other_workspace],
         workflows=[sample.host.make_workflow()],
         users=[sample.user, sample.colleague],
     )
@@ -88,14 +88,14 @@ def bulk_create(sample: Sample) -> None:
 WRITES: dict[str, Callable[[Sample], object]] = {
     "create": create,
     "save": lambda sample: sample.host.save_again(sample.colleagues),
-    "save to another workspace": lambda sample: sample.host.move_to_workspace(sample.newest, sample.elsewhere),
+    "save to another workspace": lambda sample: sample.host.move_to_workspace(sample.newest, sample.other_workspace),
     "save to another user": lambda sample: sample.host.move_to_user(sample.newest, sample.colleague),
     "save to another workflow": lambda sample: sample.host.move_to_workflow(sample.newest, sample.another),
     "save of update_fields": save_to("used_at_field", lambda _: moment(0)),
     "save that hides": lambda sample: sample.host.hide(sample.newest),
     "bulk_create": bulk_create,
     "bulk_update": bulk_update,
-    "update of the workspace": update_to(workspace_field=lambda sample: sample.elsewhere),
+    "update of the workspace": update_to(workspace_field=lambda sample: sample.other_workspace),
     "update of the user": update_to(user_field=lambda sample: sample.colleague),
     "update of the time, downwards": update_to(used_at_field=lambda _: moment(0)),
     "update of the time, upwards": update_to(used_at_field=lambda _: moment(9)),
@@ -136,7 +136,7 @@ def test_bulk_create_that_ignores_conflicts_is_captured(sample: Sample) -> None:
 def test_bulk_create_that_updates_conflicts_is_captured(sample: Sample, moves: bool) -> None:
     """Keys are made by the client. Django sends no signal for any of it. In a multi-table host the parents conflict."""
     host, model = sample.host, sample.host.alias_model if IS_CHILD else sample.host.run_model
-    workspace = {host.workspace_field: sample.elsewhere} if moves and not IS_CHILD else {}
+    workspace = {host.workspace_field: sample.other_workspace} if moves and not IS_CHILD else {}
     moved = {**workspace, host.used_at_field: moment(9 if moves else 0)}
     runs = [_like(run, model, **moved) for run in (sample.newest, sample.colleagues)]
     if not IS_CHILD:
@@ -158,7 +158,7 @@ def _like(run: Any, model: Any = None, **fields: Any) -> Any:
 
 
 def test_add_by_a_related_manager_is_captured(sample: Sample) -> None:
-    manager = related(sample, sample.elsewhere, resolved().workspace)
+    manager = related(sample, sample.other_workspace, resolved().workspace)
     with sample.written():
         manager.add(sample.newest, sample.other)  # by one UPDATE, without a signal
     with sample.written():
@@ -206,7 +206,7 @@ def test_writes_of_runs_that_the_base_manager_leaves_out_are_captured(
     with sample.written():
         sample.several(sample.newest).update(**{sample.host.used_at_field: moment(9)})
     with sample.written():  # only the one that the manager shows
-        related(sample, sample.elsewhere, resolved().workspace).add(sample.newest, sample.older)
+        related(sample, sample.other_workspace, resolved().workspace).add(sample.newest, sample.older)
     with sample.written():
         sample.several(sample.newest).delete()
 
@@ -216,13 +216,13 @@ def test_savepoints_that_are_rolled_back_leave_no_change(sample: Sample) -> None
     with sample.written(), transaction.atomic():
         host.move_to_workspace(sample.far, sample.workspace)
         with transaction.atomic():
-            host.move_to_workspace(sample.newest, sample.elsewhere)
+            host.move_to_workspace(sample.newest, sample.other_workspace)
             sample.several(sample.older).update(**host.hidden)
             transaction.set_rollback(True)
         with transaction.atomic():
             sample.several(sample.other).delete()
     with transaction.atomic():
-        host.move_to_workspace(sample.older, sample.elsewhere)
+        host.move_to_workspace(sample.older, sample.other_workspace)
         transaction.set_rollback(True)
     assert logged() == 0
 

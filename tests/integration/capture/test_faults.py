@@ -70,7 +70,7 @@ def test_a_column_renamed_by_hand(sample: Sample, name: str) -> None:
     field = found.path[0] if name == "path" else getattr(found, name)
     model = table(field.model)
     with renamed(model, field.column) as now:
-        value = sql_value(field, sample.elsewhere) if name == "workspace" else f"{now}"
+        value = sql_value(field, sample.other_workspace) if name == "workspace" else f"{now}"
         warned = psql(f"UPDATE {model} SET {now} = {value}; {deletion(sample)}")
         assert "WARNING" in warned
         assert COMMAND in warned

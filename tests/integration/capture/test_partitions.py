@@ -42,7 +42,7 @@ def test_through_the_parent_and_directly(partitioned: Sample) -> None:
     with sample.written():
         sample.host.save_again(sample.older)
     with sample.written():
-        execute(f"UPDATE of_runs SET workspace_id = {sample.elsewhere.pk} WHERE id = {sample.older.pk}")
+        execute(f"UPDATE of_runs SET workspace_id = {sample.other_workspace.pk} WHERE id = {sample.older.pk}")
     with sample.written():
         execute(f"DELETE FROM of_runs WHERE id = {sample.newest.pk}")
     with sample.written():

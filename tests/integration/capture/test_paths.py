@@ -58,7 +58,7 @@ WAYS: dict[str, Callable[[Any, Any, Any], None]] = {
 
 @HAS_VERSIONS
 @pytest.mark.parametrize("way", WAYS)
-def test_a_hop_led_elsewhere(sample: Sample, way: str) -> None:
+def test_a_hop_led_to_another(sample: Sample, way: str) -> None:
     """Each hop of the path between the run and its workflow."""
     last_first = reversed(range(len(sample.hops(sample.newest))))
     for position, leads_to_target in zip(last_first, (sample.other, sample.far), strict=False):
@@ -119,8 +119,8 @@ def test_a_workspace_that_the_filter_reads(reads_workspace: Sample) -> None:
         spaces.filter(pk=sample.workspace.pk).update(**host.closed)
     with sample.written():
         for name, value in host.closed.items():
-            setattr(sample.elsewhere, name, value)
-        sample.elsewhere.save()
+            setattr(sample.other_workspace, name, value)
+        sample.other_workspace.save()
     with sample.written():
         ((name, value),) = host.opened.items()
         column = host.workspace_model._meta.get_field(name).column
@@ -140,9 +140,9 @@ def test_a_run_moved_while_its_new_workspace_is_hidden(reads_workspace: Sample, 
         one.execute("BEGIN")
         two.execute("BEGIN")
         two.execute(
-            f'UPDATE {table(host.workspace_model)} SET "{column}" = %s WHERE {key_sql(sample.elsewhere)}', [value]
+            f'UPDATE {table(host.workspace_model)} SET "{column}" = %s WHERE {key_sql(sample.other_workspace)}', [value]
         )
-        one.execute(set_sql(field, sql_value(field, sample.elsewhere), sample.newest))
+        one.execute(set_sql(field, sql_value(field, sample.other_workspace), sample.newest))
         for each in (one, two) if in_order else (two, one):
             each.execute("COMMIT")
             sample.follows()

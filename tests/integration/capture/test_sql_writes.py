@@ -35,7 +35,7 @@ def copies(sample: Sample, run: Any) -> list[str]:
 
 def moves(sample: Sample, run: Any) -> str:
     """A statement that moves a run to the other workspace."""
-    return set_sql(resolved().workspace, sql_value(resolved().workspace, sample.elsewhere), run)
+    return set_sql(resolved().workspace, sql_value(resolved().workspace, sample.other_workspace), run)
 
 
 def deletes(sample: Sample, run: Any) -> list[str]:
@@ -73,7 +73,7 @@ def test_merge(sample: Sample) -> None:
                 SELECT source.*, "{names[0]}" AS fresh FROM ({source}) AS source
                 UNION ALL SELECT source.*, '{key}' FROM ({source}) AS source
             ) AS source ON target."{names[0]}" = source.fresh
-            WHEN MATCHED THEN UPDATE SET "{field.column}" = {sql_value(field, sample.elsewhere)}
+            WHEN MATCHED THEN UPDATE SET "{field.column}" = {sql_value(field, sample.other_workspace)}
             WHEN NOT MATCHED THEN INSERT ({listed}) VALUES ({values})"""
         )
 

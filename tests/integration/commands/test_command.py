@@ -249,9 +249,9 @@ def test_it_works_without_redis(three: ThreeWorkspaces, no_redis: None, action: 
 def missing(request: pytest.FixtureRequest, three: ThreeWorkspaces) -> Iterator[str]:
     """A table of ours that is not there."""
     with connection.cursor() as cursor:
-        cursor.execute(f'ALTER TABLE "{request.param}" RENAME TO elsewhere')
+        cursor.execute(f'ALTER TABLE "{request.param}" RENAME TO renamed')
         yield request.param
-        cursor.execute(f'ALTER TABLE elsewhere RENAME TO "{request.param}"')
+        cursor.execute(f'ALTER TABLE renamed RENAME TO "{request.param}"')
 
 
 @pytest.mark.parametrize("action", ["status", "verify"])

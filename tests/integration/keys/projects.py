@@ -198,7 +198,7 @@ class World:
             lambda: runs.filter(pk=run.pk).update(**{f"{self.first_hop}_id": self.chance.choice(self.leads).pk}),
             lambda: self._save_again(run),
             lambda: self._toggle(self.chance.choice(self.workspaces)),
-            self._lead_elsewhere,
+            self._lead_to_another,
             self._write_from_another_session,
         ]))()  # fmt: skip
 
@@ -234,7 +234,7 @@ class World:
         workspace.closed = not workspace.closed
         workspace.save()
 
-    def _lead_elsewhere(self) -> None:
+    def _lead_to_another(self) -> None:
         """A hop, of which many runs may hang, gets another workflow."""
         last = self.shape.hops - 1
         if last:
@@ -243,7 +243,7 @@ class World:
             hops.filter(pk=hop.pk).update(workflow_id=self.chance.choice(self.workflows).pk)
 
     def _write_from_another_session(self) -> None:
-        """Of a program that prints dates, numbers and times in its own way, and looks for tables elsewhere."""
+        """Of a program that prints dates, numbers and times in its own way, and looks for tables in another schema."""
         from django.db import connection
 
         model = self.models.Execution if self.shape.is_inherited else self.models.Run

@@ -51,7 +51,7 @@ def no_q() -> str:
 
 class ElsewhereRouter:
     def db_for_write(self, model: type[models.Model], **_: Any) -> str | None:
-        return "elsewhere" if model._meta.app_label in {"workflows_tasks", "backfill"} else None
+        return "another" if model._meta.app_label in {"workflows_tasks", "backfill"} else None
 
 
 def test_nothing_is_wrong_with_a_sound_host() -> None:
@@ -240,9 +240,9 @@ def test_another_database_than_postgresql(tmp_path: Path) -> None:
 def test_runs_and_table_in_different_databases(settings: Any) -> None:
     settings.DATABASE_ROUTERS = [ElsewhereRouter()]
     said = found()
-    assert "(recent_workflows.E021) Runs are written to database 'default' but recent workflows to 'elsewhere'" in said
+    assert "(recent_workflows.E021) Runs are written to database 'default' but recent workflows to 'another'" in said
     assert "HINT: Route the app workflows_tasks to the database of the runs." in said
-    assert "(backfill.E001) Runs are written to database 'default' but backfills to 'elsewhere'; a chunk's rows" in said
+    assert "(backfill.E001) Runs are written to database 'default' but backfills to 'another'; a chunk's rows" in said
     assert "HINT: Route the app backfill to the database of the runs." in said
 
 
@@ -388,12 +388,12 @@ def test_an_index_that_is_missing_is_named_with_the_statement_that_makes_it(
 def partitioned(sound: Host) -> Iterator[None]:
     """The runs' table has partitions, and no index."""
     execute(
-        "ALTER TABLE bots_savedrun RENAME TO elsewhere",
-        "CREATE TABLE bots_savedrun (LIKE elsewhere) PARTITION BY RANGE (id)",
+        "ALTER TABLE bots_savedrun RENAME TO renamed",
+        "CREATE TABLE bots_savedrun (LIKE renamed) PARTITION BY RANGE (id)",
         "CREATE TABLE part_of_runs PARTITION OF bots_savedrun DEFAULT",
     )
     yield
-    execute("DROP TABLE bots_savedrun", "ALTER TABLE elsewhere RENAME TO bots_savedrun")
+    execute("DROP TABLE bots_savedrun", "ALTER TABLE renamed RENAME TO bots_savedrun")
 
 
 def test_a_partitioned_table_gets_its_index_by_what_it_accepts(partitioned: None) -> None:

@@ -250,22 +250,22 @@ def test_capture_is_turned_off(sound: Host) -> None:
 
 
 def test_the_change_log_is_missing(sound: Host) -> None:
-    execute(f'ALTER TABLE "{CHANGES}" RENAME TO elsewhere')
+    execute(f'ALTER TABLE "{CHANGES}" RENAME TO renamed')
     try:
         told = found(FAIL)
         assert set(told) == {"capture", "database"} or set(told) == {"database"}
         assert installation.COMMAND in told["database"]
     finally:
-        execute(f'ALTER TABLE elsewhere RENAME TO "{CHANGES}"')
+        execute(f'ALTER TABLE renamed RENAME TO "{CHANGES}"')
     assert found(FAIL) == {}
 
 
 def test_a_database_that_was_not_migrated(sound: Host) -> None:
-    execute("ALTER TABLE workflows_tasks_shard RENAME TO elsewhere")
+    execute("ALTER TABLE workflows_tasks_shard RENAME TO renamed")
     try:
         assert "manage.py migrate" in found(FAIL)["database"]
     finally:
-        execute("ALTER TABLE elsewhere RENAME TO workflows_tasks_shard")
+        execute("ALTER TABLE renamed RENAME TO workflows_tasks_shard")
 
 
 def test_another_number_of_shards_or_another_filter(sound: Host, configure: Configure) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 
+from demo.servers import Valkey
 from tests import broker
 from tests.conftest import Configure
 from tests.gate import Gate
@@ -28,6 +30,16 @@ def gate(configure: Configure) -> Iterator[Gate]:
     with Gate(os.environ["REDIS_URL"]) as gate:
         configure(REDIS_URL=gate.url)
         yield gate
+
+
+@pytest.fixture
+def own_redis(configure: Configure, tmp_path: Path) -> Iterator[Valkey]:
+    """A Redis of this test's own."""
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    configure(REDIS_URL=server.url)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -375,7 +375,7 @@ def test_a_save_through_a_proxy_or_a_multi_table_parent_sends_a_message(
 
 @host_independent
 def test_a_save_in_another_database_sends_nothing(live: Host, connected: Gate, run: Any, taken: Taken) -> None:
-    nudge._saved(instance=run, using="elsewhere", update_fields=None)
+    nudge._saved(instance=run, using="another", update_fields=None)
     assert taken() == []
 
 

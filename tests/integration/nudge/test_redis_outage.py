@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,19 +67,14 @@ def test_a_save_waits_a_tenth_of_a_second_at_most(
 
 
 def test_a_server_that_stands_still_is_waited_for_no_longer(
-    live: Host, run: Any, configure: Configure, tmp_path: Path
+    live: Host, run: Any, configure: Configure, own_redis: Valkey
 ) -> None:
     """Its kernel still accepts connections, and takes what is sent."""
-    server = Valkey(tmp_path / "valkey")
-    server.start()
-    try:
-        configure(REDIS_URL=f"{server.url}?socket_timeout=10", SAVE_TIMEOUT_S=0.04)
-        live.save_again(run)
-        server.signal(signal.SIGSTOP)
-        nudge.reset()
-        assert seconds(live, run) < 2.0
-    finally:
-        server.stop()
+    configure(REDIS_URL=f"{own_redis.url}?socket_timeout=10", SAVE_TIMEOUT_S=0.04)
+    live.save_again(run)
+    own_redis.signal(signal.SIGSTOP)
+    nudge.reset()
+    assert seconds(live, run) < 2.0
 
 
 def test_a_connection_that_went_silent_is_waited_for_once(
@@ -228,19 +222,13 @@ def test_a_flush_goes_on_without_redis(
 
 
 def test_a_server_without_memory_is_an_outage(
-    live: Host, run: Any, taken: Taken, configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    live: Host, run: Any, taken: Taken, own_redis: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It answers, and refuses every write."""
-    server = Valkey(tmp_path / "valkey")
-    server.start()
-    try:
-        configure(REDIS_URL=server.url)
-        with redis.Redis.from_url(server.url) as client:
-            client.config_set("maxmemory", 1)
-        taken()
-        live.save_again(run)
-    finally:
-        server.stop()
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.config_set("maxmemory", 1)
+    taken()
+    live.save_again(run)
     assert times_logged(caplog, FAILED) == 1
     assert len(taken()) == 1
     flush_all()

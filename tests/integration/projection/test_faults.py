@@ -48,11 +48,11 @@ def column_missing() -> Iterator[None]:
     """As during a deploy that is half done."""
     field = resolved().used_at
     table = f'"{field.model._meta.db_table}"'
-    execute(f'ALTER TABLE {table} RENAME COLUMN "{field.column}" TO elsewhere')
+    execute(f'ALTER TABLE {table} RENAME COLUMN "{field.column}" TO renamed')
     try:
         yield
     finally:
-        execute(f'ALTER TABLE {table} RENAME COLUMN elsewhere TO "{field.column}"')
+        execute(f'ALTER TABLE {table} RENAME COLUMN renamed TO "{field.column}"')
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def test_a_slice_whose_time_is_over_searches_once_and_no_more(
 def test_a_flood_in_one_workspace_holds_up_no_other(
     live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One statement over many runs, and then one save elsewhere in the shard: the first slice has it."""
+    """One statement over many runs, and then one save in another workspace of the shard: the first slice has it."""
     monkeypatch.setattr(changes, "MOST_OF_WORKSPACE", 10)
     monkeypatch.setattr(changes, "MOST_TAKEN", 20)
     filled(near, 200, users=3)
