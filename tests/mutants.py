@@ -107,19 +107,21 @@ def _no_lock() -> None:
 def _merged_lock() -> None:
     """The lock is taken by the statement that reads what to write, whose snapshot is then older than the lock."""
     _no_lock()
-    made = flush._concerned
+    made = flush._of_runs
 
-    def merged(shard: int, runs: Sequence[str]) -> Sql:
-        statement, table = made(shard, runs), Shard._meta.db_table
-        begin = "WITH candidate AS MATERIALIZED ("
-        assert begin in statement.text
-        held = f'WITH held AS MATERIALIZED (SELECT FROM "{table}" WHERE number = {shard} FOR UPDATE), '
-        text = statement.text.replace(begin, held + begin.removeprefix("WITH "), 1)
-        end = "FROM decided\n"
-        assert end in text
-        return Sql(text.replace(end, "FROM decided CROSS JOIN (SELECT count(*) FROM held) AS held\n"), statement.params)
+    def merged(shard: int, *args: Any) -> Sql:
+        statement, table = made(shard, *args), Shard._meta.db_table
+        held = f'WITH held AS MATERIALIZED (SELECT FROM "{table}" WHERE number = {shard} FOR UPDATE), taken AS'
+        text = statement.text
+        for old, new in {
+            "WITH taken AS": held,
+            "), compared AS": " AND (SELECT count(*) FROM held) = 1), compared AS",
+        }.items():
+            assert old in text
+            text = text.replace(old, new, 1)
+        return Sql(text, statement.params)
 
-    flush._concerned = merged
+    flush._of_runs = merged
 
 
 def _as_the_database_likes() -> None:
@@ -205,21 +207,21 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _reworded(*changed: tuple[str, str]) -> Callable[[], None]:
-    """Change words of the statements of ``writer`` that have all of them; each is a regular expression."""
+    """Change words of the statements that write and have all of them; each is a regular expression."""
 
     def apply() -> None:
-        real = writer.rows
+        sources = getsource(writer) + getsource(flush)
         for old, _ in changed:
-            assert re.search(old, getsource(writer)), f"no statement says {old!r}"
+            assert re.search(old, sources), f"no statement says {old!r}"
 
         def rows_reworded(statement: Sql) -> list[Any]:
             text = statement.text
             if all(re.search(old, text) for old, _ in changed):
                 for old, new in changed:
                     text = re.sub(old, new, text)
-            return list(real(Sql(text, statement.params)))
+            return list(rows(Sql(text, statement.params)))
 
-        writer.rows = rows_reworded
+        writer.rows = flush.rows = rows_reworded
 
     return apply
 
@@ -357,17 +359,17 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "forget-all": Mutant(
         "that only taken changes are forgotten: all of the shard are",
         _forget_instead(f"shard IN (SELECT shard {OF_TAKEN})"),
-        [f"{MEANWHILE}[decided-another workspace]"],
+        [f"{MEANWHILE}[written-another workspace]"],
     ),
     "forget-by-workspace": Mutant(
         "that changes are forgotten by id: those of the workspace are",
         _forget_instead(f"workspace IN (SELECT workspace {OF_TAKEN})"),
-        [f"{MEANWHILE}[decided-another run]"],
+        [f"{MEANWHILE}[written-another run]"],
     ),
     "forget-by-run": Mutant(
         "that changes are forgotten by id: those of the run are",
         _forget_instead(f"(workspace, run) IN (SELECT workspace, run {OF_TAKEN})"),
-        [f"{MEANWHILE}[decided-the same run]"],
+        [f"{MEANWHILE}[written-the same run]"],
     ),
     "forget-unfinished": Mutant(
         "that a full slice keeps what it did not finish",
@@ -405,7 +407,24 @@ MUTANTS: Final[dict[str, Mutant]] = {
         [f"{FILL}a_fill_does_not_undo_a_flush", f"{FILL}a_flush_does_not_undo_a_fill"],
     ),
     "unsorted-advance": Mutant(
-        "an advance's key order", _reworded(("ORDER BY position", "ORDER BY position DESC")), [f"{KEY_ORDER}advances"]
+        "an advance's key order",
+        _reworded(
+            (
+                "NOT EXISTS \\(SELECT FROM untrue\\) ORDER BY workspace, uid, workflow",
+                "NOT EXISTS (SELECT FROM untrue) ORDER BY workspace DESC, uid DESC, workflow DESC",
+            )
+        ),
+        [f"{KEY_ORDER}advances"],
+    ),
+    "unsorted-advance-beside": Mutant(
+        "an advance's key order where other rows are recomputed",
+        _reworded(("ORDER BY position", "ORDER BY position DESC")),
+        [f"{KEY_ORDER}advances_beside_a_recompute"],
+    ),
+    "untrue-not-asked": Mutant(
+        "that an advance asks which rows became untrue",
+        _reworded((r", EXISTS \(SELECT FROM untrue\)", ", false")),
+        [f"{KEY_ORDER}recomputes"],
     ),
     "kinds-apart": Mutant(
         "that advances and recomputes are in one order", _kinds_apart, [f"{KEY_ORDER}advances_and_recomputes[20]"]
@@ -443,7 +462,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "no-old-workspace": Mutant(
         "the change for a run's old workspace",
         _body(lambda body: body.replace(OLD_WORKSPACE, "IF now_is IS NULL AND was[2] IS NOT NULL THEN")),
-        [f"{MOVES}[decided-while the shard it {way} is flushed]" for way in ("left", "came to")],
+        [f"{MOVES}[written-while the shard it {way} is flushed]" for way in ("left", "came to")],
     ),
     "one-shard": Mutant(
         "that a scope is written for every shard: it is for one",
@@ -453,7 +472,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "without-duplicates": Mutant(
         "that a change is written even if an equal one is there",
         _body(_without_duplicates),
-        [f"{MEANWHILE}[decided-the same run]"],
+        [f"{MEANWHILE}[written-the same run]"],
     ),
     "truncate-trusts-snapshot": Mutant(
         "that a TRUNCATE in a transaction with one snapshot always leaves a scope",

@@ -15,15 +15,19 @@ LOCK_WORKSPACE = f"SELECT FROM {TABLE} WHERE workspace_id = %s AND uid = '' FOR 
 
 
 def test_a_flush_does_not_undo_a_fill(given: Given) -> None:
-    """The flush has read that there is no row; meanwhile a fill writes a newer run than the one that was saved."""
-    newest = given.old_run(9)
-    given.run(5)
-    flushing = given.flush("decided")
-    assert flushing.is_paused
-    assert history.fill(given.range)
-    flushing.finish()
+    """The flush has its snapshot, without a row, and waits for one of an earlier workspace. Meanwhile a fill writes a
+    newer run than the one that was saved."""
+    given.run(1, workspace=given.earlier)
     given.settle()
-    given.assert_rows_name(newest)
+    newest = given.old_run(9)
+    given.run(2, workspace=given.earlier)
+    given.run(5)
+    with locked(LOCK_WORKSPACE, given.host.workspace_key(given.earlier)):
+        flushing = given.flush()
+        assert flushing.waits
+        assert history.fill(given.range)
+    flushing.finish()
+    assert newest.pk in {row.run for row in given.settle()}
 
 
 def test_a_fill_does_not_undo_a_flush(given: Given) -> None:

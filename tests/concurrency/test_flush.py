@@ -46,7 +46,7 @@ def test_a_second_flush_of_a_shard_does_nothing_and_waits_for_nobody(given: Give
 
 @pytest.mark.host_independent
 @pytest.mark.parametrize("what", ["the same run", "another run", "another workspace"])
-@pytest.mark.parametrize("step", ["taken", "decided", "written", "about to forget"])
+@pytest.mark.parametrize("step", ["taken", "written", "about to forget"])
 def test_a_change_that_commits_meanwhile_is_not_forgotten(given: Given, step: str, what: str) -> None:
     runs = {
         "the same run": given.run(1),
@@ -120,7 +120,7 @@ def test_what_a_full_slice_leaves_keeps_its_change(given: Given, monkeypatch: py
 
 
 @pytest.mark.parametrize("moved", ["while the shard it left is flushed", "while the shard it came to is flushed"])
-@pytest.mark.parametrize("step", ["taken", "decided", "about to forget"])
+@pytest.mark.parametrize("step", ["taken", "written", "about to forget"])
 def test_a_run_moves_to_another_shard(given: Given, step: str, moved: str) -> None:
     """There is a change in both."""
     stays, moves, there = given.run(1), given.run(2), given.run(1, workspace=given.beyond)

@@ -56,6 +56,15 @@ def test_advances(given: Given, runs: list[Any]) -> None:
     given.settle()
 
 
+def test_advances_beside_a_recompute(given: Given, runs: list[Any]) -> None:
+    """Only the last row is recomputed."""
+    last = WorkspaceRecentWorkflow.objects.order_by("uid").values_list("last_run", flat=True).last()
+    for run in reversed(runs):
+        given.use(run, -20 if run.pk == last else 20)
+    assert_in_order(given.flush)
+    given.settle()
+
+
 def test_recomputes(given: Given, runs: list[Any]) -> None:
     for run in reversed(runs):
         given.use(run, -20)

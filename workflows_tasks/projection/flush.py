@@ -31,7 +31,6 @@ from workflows_tasks.projection import changes, scopes, searches, transactions, 
 from workflows_tasks.projection.changes import Change, Scope
 from workflows_tasks.projection.searches import Key, Newest
 from workflows_tasks.projection.sql import (
-    OF_ROW,
     Sql,
     compose,
     fragments,
@@ -39,11 +38,10 @@ from workflows_tasks.projection.sql import (
     keyed,
     keys,
     newest_per_key,
-    of_grain,
     quoted,
     rows,
 )
-from workflows_tasks.projection.writer import ADVANCE, RECOMPUTE, Write
+from workflows_tasks.projection.writer import ADVANCE, RECOMPUTE, Write, Written
 
 DB_ERRORS: Final = (DatabaseError, InterfaceError)
 
@@ -189,12 +187,66 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
 def _flush_changes(current: _Slice, pending: Sequence[Change]) -> int:
     """Advance or recompute the rows of these changes, and forget them; returns how many rows were written."""
     runs = list(dict.fromkeys(change.run for change in pending))
-    writes, unfinished = _decide(current.shard, runs)
-    written = writer.write(writes)
-    kept = _runs_of(runs, [*unfinished, *written.failed])
+    written, kept = Written(), set[str]()
+    ((written.advanced, must_recompute),) = rows(_advance(current.shard, runs))
+    if must_recompute:
+        writes, unfinished = _decide(current.shard, runs)
+        written = writer.write(writes)
+        kept = _runs_of(runs, [*unfinished, *written.failed])
     ids = [change_id for change in pending if change.run not in kept for change_id in change.ids]
     current.finish(pending, ids, written.counts)
     return written.rows
+
+
+_OF_RUNS: Final = """
+WITH taken AS MATERIALIZED (
+    SELECT * FROM {live} WHERE live.run = ANY({runs}) AND {in_shard}
+), compared AS MATERIALIZED (
+    SELECT newest.*, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
+           coalesce((newest.used_at, newest.run) > (stored.last_used_at, stored.last_run_id), true) AS is_newer
+    FROM {newest} LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
+                                               = (newest.workspace, newest.uid, newest.workflow)
+), untrue AS MATERIALIZED (
+    SELECT workspace_id AS workspace, uid, published_run_id AS workflow, last_used_at AS was_used_at,
+           last_run_id AS was_run
+    FROM {table} AS stored WHERE last_run_id = ANY({runs}) AND {stored_in_shard}
+      AND (last_run_id, workspace_id, uid, published_run_id) NOT IN (SELECT run, workspace, uid, workflow FROM {keyed})
+    UNION
+    SELECT workspace, uid, workflow, was_used_at, was_run FROM compared
+    WHERE (used_at, run) < (was_used_at, was_run) AND was_run = ANY({runs})
+), {rest}
+"""
+
+
+def _of_runs(shard: int, runs: Sequence[str], rest: Sql) -> Sql:
+    """A statement about these runs. ``compared`` has their keys' newest beside the rows, ``untrue`` what to recompute.
+
+    A row is untrue if its run has another key now, or none, or is older than the row says. A row whose run is not among
+    these runs is not looked at: if that run changed, its change still waits.
+
+    ``NOT IN`` is always hashed. A join would be as fast only while the planner knows how many runs there are.
+    """
+    taken = Sql("taken AS live")
+    return compose(
+        _OF_RUNS,
+        runs=keys(runs, fragments().run_type), in_shard=in_shard("live.workspace", shard),
+        newest=newest_per_key(taken, "true"), keyed=keyed(taken, "true"),
+        stored_in_shard=in_shard("stored.workspace_id", shard), rest=rest,
+    )  # fmt: skip
+
+
+def _advance(shard: int, runs: Sequence[str]) -> Sql:
+    """Advance the rows of these runs, unless one must be recomputed. Returns rows written, and whether one must be.
+
+    Nearly every slice only advances, so it reads and writes by this one statement. If one row must be recomputed,
+    nothing is written here, because both kinds must be written in one key order.
+    """
+    newer = Sql(
+        "SELECT workspace, uid, workflow, used_at, run FROM compared "
+        "WHERE is_newer AND NOT EXISTS (SELECT FROM untrue) ORDER BY workspace, uid, workflow"
+    )
+    written = "written AS (" + writer.upsert(newer) + ")"
+    return _of_runs(shard, runs, written + " SELECT (SELECT count(*) FROM written), EXISTS (SELECT FROM untrue)")
 
 
 def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Key, str]]]:
@@ -208,7 +260,7 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Ke
         for kind, workspace, uid, workflow, was_used_at, was_run, used_at, run in rows(_concerned(shard, runs))
     ]
     to_search = [write.key for write in planned if write.kind == RECOMPUTE][:MOST_RECOMPUTED]
-    newest = searches.newest(to_search, until_s=time.monotonic() + SEARCH_S) if to_search else {}
+    newest = searches.newest(to_search, until_s=time.monotonic() + SEARCH_S)
     writes, unfinished = [], []
     for write in planned:
         if write.kind == ADVANCE:
@@ -220,60 +272,24 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Ke
     return writes, unfinished
 
 
-_CONCERNED: Final = """
-WITH candidate AS MATERIALIZED (
-    SELECT * FROM {newest}
-), concerned AS (
-    SELECT workspace, uid, workflow FROM candidate
-    UNION
-    SELECT workspace_id, uid, published_run_id FROM {table} AS stored
-    WHERE stored.last_run_id = ANY({runs}) AND {stored_in_shard}
-), compared AS (
-    SELECT concerned.*, stored.id, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
-           candidate.used_at, candidate.run, live.used_at AS row_used_at,
-           {of_grain} AND coalesce(live.used_at >= stored.last_used_at, false) AS is_true
-    FROM concerned
-    LEFT JOIN candidate USING (workspace, uid, workflow)
-    LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
-                                 = (concerned.workspace, concerned.uid, concerned.workflow)
-    LEFT JOIN LATERAL (SELECT live.* FROM {live} WHERE {of_row} OFFSET 0) AS live ON true
-), decided AS (
-    SELECT workspace, uid, workflow, id, was_used_at, was_run, is_true,
-           CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
-                THEN used_at ELSE row_used_at END AS used_at,
-           CASE WHEN id IS NULL OR (run IS NOT NULL AND (used_at, run) > (row_used_at, was_run))
-                THEN run ELSE was_run END AS run
-    FROM compared
+_CONCERNED: Final = """concerned AS (
+    SELECT '{recompute}' AS kind, untrue.*, NULL::timestamptz AS used_at, NULL::{run_type} AS run FROM untrue
+    UNION ALL
+    SELECT '{advance}', workspace, uid, workflow, was_used_at, was_run, used_at, run FROM compared
+    WHERE is_newer AND (workspace, uid, workflow) NOT IN (SELECT workspace, uid, workflow FROM untrue)
 )
-SELECT CASE WHEN id IS NULL OR is_true THEN '{advance}' ELSE '{recompute}' END,
-       {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
-FROM decided
-WHERE id IS NULL OR NOT is_true OR (used_at, run) IS DISTINCT FROM (was_used_at, was_run)
-ORDER BY decided.workspace, decided.uid, decided.workflow
-"""
+SELECT kind, {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
+FROM concerned ORDER BY concerned.workspace, concerned.uid, concerned.workflow"""
 
 
 def _concerned(shard: int, runs: Sequence[str]) -> Sql:
-    """What to write for these runs, in key order: kind, key, the row as it is, the newest of these runs and its own.
-
-    A key is concerned if one of the runs has it now, or if its row names one of them. A key whose row is true and new
-    enough is left out.
-
-    ``OFFSET 0`` keeps the planner from a hash join. That would read every run, and a filter that raises for one of them
-    would fail the flush, although no row names this run.
-    """
-    parts = fragments()
-    of_runs = compose(
-        "live.run = ANY({runs}) AND {in_shard}",
-        runs=keys(runs, parts.run_type), in_shard=in_shard("live.workspace", shard),
-    )  # fmt: skip
-    return compose(
+    """What to write for these runs, in key order: kind, key, the row as it is, and the newest of these runs."""
+    concerned = compose(
         _CONCERNED,
-        newest=newest_per_key(parts.live, of_runs), runs=keys(runs, parts.run_type),
-        stored_in_shard=in_shard("stored.workspace_id", shard), of_grain=of_grain("concerned.uid"),
-        of_row=OF_ROW, advance=ADVANCE, recompute=RECOMPUTE, workspace=text_of("workspace"),
-        workflow=text_of("workflow"), was_run=text_of("was_run"), run=text_of("run"),
+        advance=ADVANCE, recompute=RECOMPUTE, workspace=text_of("workspace"), workflow=text_of("workflow"),
+        was_run=text_of("was_run"), run=text_of("run"),
     )  # fmt: skip
+    return _of_runs(shard, runs, concerned)
 
 
 def _runs_of(runs: Sequence[str], unfinished: Sequence[tuple[Key, str] | Key]) -> set[str]:

@@ -93,11 +93,11 @@ def _advance(writes: Sequence[Write]) -> int:
         FROM {given} ORDER BY position""",
         given=given,
     )
-    ((written,),) = rows(_counted(_upsert(source)))
+    ((written,),) = rows(_counted(upsert(source)))
     return int(written)
 
 
-def _upsert(source: Sql) -> Sql:
+def upsert(source: Sql) -> Sql:
     """Insert rows, or advance those that are older, whoever wrote in between. ``source`` must be in key order."""
     return compose(
         """INSERT INTO {table} AS stored ({columns}) {source}
@@ -204,5 +204,5 @@ def advance(newest: Sql, present: Sql | None = None) -> int:
         newest=newest,
         present=compose("SELECT * FROM {table} AS stored") if present is None else present,
     )
-    ((written,),) = rows(_counted(_upsert(source)))
+    ((written,),) = rows(_counted(upsert(source)))
     return int(written)
