@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import re
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -34,6 +35,7 @@ def text_of(expression: str) -> str:
     return f"({expression})::text"
 
 
+@cache
 def column_type(field: Any) -> str:
     """The SQL type to cast a key's text back to. A varchar's is ``text``: a cast to varchar cuts what is too long."""
     stored: Field[Any, Any] = storage_field(field)

@@ -8,6 +8,7 @@ from django.db import connections
 from django.db.models import QuerySet, TextField
 from django.db.models.expressions import RawSQL
 from django.db.models.query import RawQuerySet
+from django.db.models.sql import Query
 
 from workflows_tasks import conf, keys
 from workflows_tasks.capture import installation
@@ -50,9 +51,7 @@ def recent_workflows(workspace: Any, user: Any = None, limit: int = 4, *, fresh:
     key, user_value = page_of(workspace, user)
     if fresh:
         return WorkspaceRecentWorkflow.objects.using(host().database).raw(*_fresh(key, user_value, limit))
-    of_workspace = RawSQL("%s", (key,))  # not a value: Django would prepare it again
-    rows = RecentWorkflows(WorkspaceRecentWorkflow).filter(workspace_id=of_workspace, uid=_uid(user_value))
-    newest: RecentWorkflows = rows.order_by("-day", "-last_used_at", "-last_run_id")[:limit]
+    newest = RecentWorkflows(WorkspaceRecentWorkflow)
     newest.page = (key, user_value, limit)
     return newest
 
@@ -60,12 +59,26 @@ def recent_workflows(workspace: Any, user: Any = None, limit: int = 4, *, fresh:
 class RecentWorkflows(QuerySet[WorkspaceRecentWorkflow]):
     """A queryset whose statement is ready, unless the caller refines it.
 
-    Django compiles a query each time, and that takes longer than the rest of a read. ``select_related()`` or a slice
-    makes a clone. A clone has no ``page``, so Django compiles it as usual.
+    Django takes longer to build and compile a query than the database to answer it. So the query is built only when
+    somebody asks for it, as ``select_related()`` and a slice do. From then on this is an ordinary queryset.
     """
 
     page: tuple[Any, Any, int] | None = None
-    """The workspace's key, the user's and the limit, while this is as ``recent_workflows`` made it."""
+    """The workspace's key, the user's and the limit, while nobody has asked for the query."""
+
+    @property
+    def query(self) -> Query:
+        if self.page is not None:
+            key, user, limit = self.page
+            of_workspace = RawSQL("%s", (key,))  # not a value: Django would prepare it again
+            rows = QuerySet(WorkspaceRecentWorkflow).filter(workspace_id=of_workspace, uid=_uid(user))
+            self.query = rows.order_by("-day", "-last_used_at", "-last_run_id")[:limit].query
+        return super().query
+
+    @query.setter
+    def query(self, query: Query) -> None:
+        self.page = None
+        QuerySet.query.fset(self, query)  # type: ignore[attr-defined]
 
     def _fetch_all(self) -> None:
         if self.page is not None and self._result_cache is None:

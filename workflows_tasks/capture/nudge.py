@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import redis
@@ -104,13 +104,19 @@ def _saved(*, instance: Model, using: str, update_fields: frozenset[str] | None,
     if workspace is None:
         return
     try:
-        text = keys.as_text(the_host.workspace, workspace)
+        shard = _shard_of(workspace)
     except Exception:  # whatever a host's own field raises; only the database must judge what is saved
         return
-    if text is not None:
-        shard = keys.shard_of(text, conf.settings().shards)
+    if shard is not None:
         # No partial: it has no __qualname__, which Django logs if a robust hook raises.
         transaction.on_commit(lambda: nudge(shard), using=using, robust=True)
+
+
+@lru_cache(maxsize=1_000, typed=True)
+def _shard_of(workspace: Any) -> int | None:
+    """The shard of a workspace's key; None where only PostgreSQL knows its text."""
+    text = keys.as_text(host().workspace, workspace)
+    return None if text is None else keys.shard_of(text, conf.settings().shards)
 
 
 @cache
@@ -263,6 +269,7 @@ def _forget_client(*, setting: str, **_: object) -> None:
     if setting == conf.NAME:
         _client.cache_clear()
         _relevant.cache_clear()
+        _shard_of.cache_clear()
 
 
 setting_changed.connect(_forget_client, dispatch_uid="workflows_tasks.capture.nudge")
