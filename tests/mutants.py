@@ -484,7 +484,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         _not_asked,
         [
             f"{CAPTURE}faults.py::test_the_log_is_missing",
-            f"{CAPTURE}faults.py::test_the_log_is_altered[a column dropped]",
+            f"{CAPTURE}faults.py::test_no_right_to_write_the_log",
         ],
     ),
     "counted-keys": Mutant(

@@ -175,21 +175,13 @@ def problems_of_pages() -> list[Problem]:
 
 
 def _problems_of_log(where: Names) -> Iterator[Problem]:
-    columns: dict[str, bool] = dict(
-        _rows(
-            "SELECT attname::text, attnotnull FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
-            " AND NOT attisdropped",
-            [where.log],
-        )
-    )
-    if not columns:
+    of_type = _rows("SELECT reloftype <> 0 FROM pg_class WHERE oid = to_regclass(%s)", [where.log])
+    if not of_type:
         yield Problem(CHANGES, f"the change log is missing, so nothing is captured; run: {COMMAND}")
         return
-    gone = sorted(set(triggers.LOG_COLUMNS) - set(columns))
-    foreign = sorted(name for name, not_null in columns.items() if not_null and name not in triggers.LOG_COLUMNS)
-    if gone or foreign:
-        what = f"lacks {', '.join(gone)}" if gone else f"has columns of somebody else's: {', '.join(foreign)}"
-        yield Problem(CHANGES, f"the change log {what}, so nothing is captured; undo that")
+    if not of_type[0][0]:
+        undo = f"ALTER TABLE {where.log} OF {where.log_columns}"
+        yield Problem(CHANGES, f"somebody may alter the change log, and your writes would fail; execute: {undo}")
     owners = _rows(
         "SELECT DISTINCT pg_get_userbyid(proowner)::text FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace"
         " WHERE proname LIKE 'recent\\_workflows\\_%%' AND quote_ident(nspname) = %s"

@@ -141,6 +141,7 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             "ALTER TABLE workflows_tasks_workspacerecentworkflow SET (fillfactor = 80);"
             "ALTER TABLE workflows_tasks_shard SET (fillfactor = 10)",
-            migrations.RunSQL.noop,
+            # The change log, which is made after migrations (see capture.installation).
+            "DROP TABLE IF EXISTS workflows_tasks_change; DROP TYPE IF EXISTS workflows_tasks_change_columns",
         ),
     ]
