@@ -93,7 +93,7 @@ def _at(
     rate: int,
     seconds: float,
     *,
-    beside: Callable[[], None] = lambda: None,
+    beside: Callable[[], object] = lambda: None,
     save: Callable[[SavedRun], datetime] | None = None,
 ) -> None:
     """Save at a rate, and keep what came of it."""
