@@ -155,7 +155,8 @@ OF_TAKEN: Final = f"FROM {CHANGES} WHERE id = ANY(%(ids)s::uuid[])"
 
 
 def _forget_unfinished() -> None:
-    flush._runs_of = lambda *_: set()
+    real = flush._finished
+    flush._finished = lambda pending, _: real(pending, [])
 
 
 def _forget_first() -> None:

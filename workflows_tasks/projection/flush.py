@@ -181,21 +181,25 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
         return _isolate(shard, total, until_s)
     total.changes += current.done
     total.rows += written
-    return current.done > 0
+    return current.done > 0 or written > 0  # a full slice may have forgotten nothing yet
 
 
 def _flush_changes(current: _Slice, pending: Sequence[Change]) -> int:
     """Advance or recompute the rows of these changes, and forget them; returns how many rows were written."""
     runs = list(dict.fromkeys(change.run for change in pending))
-    written, kept = Written(), set[str]()
+    written, unfinished = Written(), list[Key]()
     ((written.advanced, must_recompute),) = rows(_advance(current.shard, runs))
     if must_recompute:
         writes, unfinished = _decide(current.shard, runs)
         written = writer.write(writes)
-        kept = _runs_of(runs, [*unfinished, *written.failed])
-    ids = [change_id for change in pending if change.run not in kept for change_id in change.ids]
-    current.finish(pending, ids, written.counts)
+    current.finish(pending, _finished(pending, [*unfinished, *written.failed]), written.counts)
     return written.rows
+
+
+def _finished(pending: Sequence[Change], unfinished: Sequence[Key]) -> list[str]:
+    """Ids of changes to forget: of workspaces without an unfinished key. The others explain those keys meanwhile."""
+    kept = {key.workspace for key in unfinished} | ({None} if unfinished else set())
+    return [change_id for change in pending if change.workspace not in kept for change_id in change.ids]
 
 
 _OF_RUNS: Final = """
@@ -249,12 +253,8 @@ def _advance(shard: int, runs: Sequence[str]) -> Sql:
     return _of_runs(shard, runs, written + " SELECT (SELECT count(*) FROM written), EXISTS (SELECT FROM untrue)")
 
 
-def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Key, str]]]:
-    """What the rows that these runs concern should become, in key order.
-
-    Returns:
-        writes; and the keys, each with its row's run, that this slice has no time to search.
-    """
+def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[Key]]:
+    """What the rows that these runs concern should become, in key order; and keys that it has no time to search."""
     planned = [
         Write(kind, Key(workspace, uid, workflow), Newest(was_used_at, was_run), Newest(used_at, run))
         for kind, workspace, uid, workflow, was_used_at, was_run, used_at, run in rows(_concerned(shard, runs))
@@ -268,7 +268,7 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[tuple[Ke
         elif write.key in newest:
             writes.append(write._replace(new=newest[write.key]))
         else:
-            unfinished.append((write.key, write.was.run or ""))
+            unfinished.append(write.key)
     return writes, unfinished
 
 
@@ -290,29 +290,6 @@ def _concerned(shard: int, runs: Sequence[str]) -> Sql:
         was_run=text_of("was_run"), run=text_of("run"),
     )  # fmt: skip
     return _of_runs(shard, runs, concerned)
-
-
-def _runs_of(runs: Sequence[str], unfinished: Sequence[tuple[Key, str] | Key]) -> set[str]:
-    """Of these runs, those that unfinished keys depend on: the row's own, and those that have the key now.
-
-    This is asked after the decision. A run that left its key in between has logged a change, which was not taken yet.
-    """
-    if not unfinished:
-        return set()
-    named = {each[1] for each in unfinished if not isinstance(each, Key)}
-    of_keys = [each if isinstance(each, Key) else each[0] for each in unfinished]
-    columns = [list(column) for column in zip(*of_keys, strict=True)]
-    parts = fragments()
-    statement = compose(
-        """SELECT DISTINCT {run} FROM {keyed}
-        JOIN unnest({workspaces}, {uids}, {workflows}) AS key(workspace, uid, workflow)
-          ON key.workspace::{workspace_type} = keyed.workspace AND key.uid = keyed.uid
-         AND key.workflow::{workflow_type} = keyed.workflow""",
-        run=text_of("keyed.run"),
-        keyed=keyed(parts.live, compose("live.run = ANY({runs})", runs=keys(runs, parts.run_type))),
-        workspaces=keys(columns[0]), uids=keys(columns[1]), workflows=keys(columns[2]),
-    )  # fmt: skip
-    return named | {run for (run,) in rows(statement)}
 
 
 def _flush_scope(shard: int, total: Flushed) -> bool:
