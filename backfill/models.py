@@ -89,7 +89,7 @@ class Chunk(Stateful):
 
     edges = states.CHUNK
 
-    backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="chunks")
+    backfill = models.ForeignKey(Backfill, on_delete=models.CASCADE, related_name="chunks", db_index=False)
     kind = models.CharField(max_length=6)
     status = models.CharField(max_length=7, default=ChunkStatus.PENDING)
     is_open = models.BooleanField(default=False)

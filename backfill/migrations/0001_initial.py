@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ("error", models.TextField(default="")),
                 ("refused", models.JSONField(default=list)),
                 ("seconds", models.FloatField(default=0.0)),
-                ("backfill", models.ForeignKey("backfill.backfill", CASCADE, related_name="chunks")),
+                ("backfill", models.ForeignKey("backfill.backfill", CASCADE, db_index=False, related_name="chunks")),
             ],
             options={
                 "indexes": [
