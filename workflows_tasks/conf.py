@@ -51,7 +51,8 @@ class Settings:
     """Which runs count: a ``Q`` over the run, or the dotted path of a callable that returns one."""
 
     backfill_filter: Q | str = Q()
-    """Which old runs count: when history is filled, a run must match this and ``RUN_FILTER``."""
+    """Which old runs a backfill fills in: those that match this and ``RUN_FILTER``. The others come in when they are
+    saved, when the newer runs of their key are gone, or with a rescan. To keep runs out for good, use ``RUN_FILTER``."""
 
     grains: tuple[str, ...] = ("workspace", "user")
     """What pages read: the newest workflows of a whole ``workspace``, of each ``user`` in it, or both."""
