@@ -15,7 +15,6 @@ from django.db import DatabaseError, InterfaceError, connections, router
 from workflows_tasks import conf
 from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation, nudge, triggers
-from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.host import Host
 from workflows_tasks.monitoring import health, indexes
 from workflows_tasks.projection.sql import Sql, quoted, rows
@@ -225,7 +224,5 @@ def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _host() -> Host | None:
-    try:
-        return hosts.host()
-    except ConfigurationError:
-        return None  # check_settings says why
+    """None if the settings cannot be used, or a filter does not compile: ``check_settings`` says why."""
+    return None if conf.problems() or any(hosts.problems()) else hosts.host()

@@ -306,6 +306,28 @@ def test_another_number_of_shards_and_another_rule(sound: Host, configure: Confi
     assert installation.COMMAND in said
 
 
+@pytest.fixture
+def unindexed(sound: Host) -> Iterator[None]:
+    """No index serves the pages of a workspace."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname = 'run_by_workspace'")
+        ((definition,),) = cursor.fetchall()
+    execute("DROP INDEX run_by_workspace")
+    yield
+    execute(definition)
+
+
+@pytest.mark.parametrize("broken", [Q(nowhere=1), Q(surface="none"), Q(pk__in=[])], ids=str)
+@pytest.mark.parametrize("key", ["RUN_FILTER", "BACKFILL_FILTER"])
+def test_of_a_broken_filter_only_that_is_said(unindexed: None, configure: Configure, key: str, broken: Q) -> None:
+    """What needs the filter, such as the functions' bodies and the indexes, is asked when it is mended."""
+    configure(**{key: broken})
+    for said in (found(), of_database()):
+        assert re.findall(r"\((\w+\.\w\d+)\)", said) == ["recent_workflows.E015"], said
+    with pytest.raises(SystemCheckError, match=r"recent_workflows\.E015"):
+        call_command("migrate", verbosity=0, skip_checks=False)
+
+
 def test_row_level_security_that_holds_for_the_role(sound: Host) -> None:
     name = f"limited_{connection.settings_dict['NAME']}"
     execute(
