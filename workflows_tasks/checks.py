@@ -11,6 +11,8 @@ from typing import Any, Final
 from celery import current_app
 from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections, router
+from django.db.migrations.exceptions import NodeNotFoundError
+from django.db.migrations.loader import MigrationLoader
 
 from workflows_tasks import conf
 from workflows_tasks import host as hosts
@@ -110,7 +112,7 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[che
     try:
         for check in (_version, _row_security, _spelling, _columns, _capture, _indexes):
             found += check(host)
-    except (DatabaseError, InterfaceError):
+    except (DatabaseError, InterfaceError, NodeNotFoundError):
         pass  # Django says so itself, and better
     return found
 
@@ -203,7 +205,9 @@ def _columns(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _capture(host: Host) -> Iterator[checks.CheckMessage]:
-    if installation.names() is None:
+    """Silent while ``migrate`` has something to do, for it installs what is missing when it has done it."""
+    ours = {"workflows_tasks", host.run._meta.app_label, *(hop.model._meta.app_label for hop in host.path)}
+    if installation.names() is None or ours & _unapplied(host):
         return
     for problem in health.capture_problems():
         yield checks.Warning(
@@ -214,13 +218,23 @@ def _capture(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
+    """Silent for an app with migrations that are not applied yet: one of them may make the index."""
+    unapplied = _unapplied(host)
     for need, create in indexes.missing(host):
         table, label = need.model._meta.db_table, need.model._meta.label
+        if need.model._meta.app_label in unapplied:
+            continue
         yield checks.Warning(
             f"No index of {table} serves {need.statement}; each time it would read many runs for few.",
             hint=f"Add models.Index(fields={need.names!r}) to {label}, or run: {create}",
             id="recent_workflows.W011",
         )
+
+
+def _unapplied(host: Host) -> set[str]:
+    """Apps with migrations that are not applied yet."""
+    loader = MigrationLoader(connections[host.database])
+    return {app for app, _ in loader.graph.nodes.keys() - loader.applied_migrations.keys()}
 
 
 def _host() -> Host | None:

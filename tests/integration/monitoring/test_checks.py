@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, models
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Exists, Q
 from django.db.models.functions import Now
 
@@ -315,6 +316,25 @@ def unindexed(sound: Host) -> Iterator[None]:
     execute("DROP INDEX run_by_workspace")
     yield
     execute(definition)
+
+
+@pytest.fixture
+def unapplied(sound: Host) -> Iterator[None]:
+    """The host's migrations are not applied yet."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'bots' RETURNING name")
+        names = [name for (name,) in cursor.fetchall()]
+    yield
+    recorder = MigrationRecorder(connection)
+    for name in names:
+        recorder.record_applied("bots", name)
+
+
+def test_what_the_next_migrate_may_mend_is_not_said_yet(unindexed: None, unapplied: None) -> None:
+    """The checks of ``migrate`` run before it makes the index and installs the trigger."""
+    execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON bots_savedrun')
+    assert of_database() == ""
+    installation.install()
 
 
 @pytest.mark.parametrize("broken", [Q(nowhere=1), Q(surface="none"), Q(pk__in=[])], ids=str)
