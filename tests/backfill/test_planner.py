@@ -100,6 +100,13 @@ def test_nothing_starts_while_writes_are_not_captured(history: History) -> None:
 
 
 @pytest.mark.host_independent
+def test_a_refusal_names_one_problem_and_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner.history, "capture_problems", lambda: ["one is wrong", "so is two", "and three"])
+    with pytest.raises(InvalidArgument, match=r": one is wrong; 2 more: manage\.py recent_workflows health\.$"):
+        started()
+
+
+@pytest.mark.host_independent
 @pytest.mark.parametrize("when", ["before it counts", "while it counts"])
 def test_no_plan_is_made_while_writes_are_not_captured(
     history: History, when: str, monkeypatch: pytest.MonkeyPatch
