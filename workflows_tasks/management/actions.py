@@ -21,6 +21,9 @@ from workflows_tasks.monitoring.telemetry import printable
 SHOWN: Final = 20
 """Rows that are printed unless all are asked for."""
 
+AMONG: Final = "only workspaces with keys from A to B, either may be left out; or with one key"
+"""What ``--workspaces`` takes."""
+
 INTERRUPTED: Final = 130
 CLOSED_PIPE: Final = 141
 """Exit status of a program that a closed pipe ended, as a shell has it."""

@@ -7,9 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -21,9 +22,11 @@ from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.integration.comparison.corruptions import CORRUPTIONS, ThreeWorkspaces, lose_changes
 from tests.oracle import assert_exact, flush_all
+from workflows_tasks import history
 from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
+from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.management.actions import SHOWN
 from workflows_tasks.models import CHANGES
 
@@ -134,15 +137,67 @@ def test_verify_names_drift_first_repairs_it_and_agrees(three: ThreeWorkspaces) 
 
 
 def test_verify_of_a_range(three: ThreeWorkspaces) -> None:
-    from workflows_tasks import history
-
     three.settled(5)
     three.row(three.workflow).delete()
     first, middle = (history.workspace_text(each) for each in (three.earlier, three.workspace))
     assert ran("verify", f"--workspaces={first}..{first}")[0] == 0
     assert ran("verify", f"--workspaces={middle}..{middle}")[0] == 1
+    assert ran("verify", f"--workspaces={first}")[0] == 0
+    assert ran("verify", f"--workspaces={middle}")[0] == 1
     with pytest.raises(CommandError, match="is no range of workspaces"):
         ran("verify", "--workspaces=nonsense")
+
+
+def a_uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise InvalidArgument(text) from error
+
+
+def a_number(text: str) -> str:
+    try:
+        return str(int(text))
+    except ValueError as error:
+        raise InvalidArgument(text) from error
+
+
+A, B = "6a1f0c2e-0000-4000-8000-000000000001", "6a1f0c2e-0000-4000-8000-000000000002"
+SEVERAL, NONE = "could be a range or a key, .*; write A..B, or A..A for one", "is no range of workspaces; write A..B, .*one"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        (a_number, "7", ("7", "7")),
+        (a_number, "7-9", ("7", "9")),
+        (a_number, "7..9", ("7", "9")),
+        (a_number, "-9", (None, "9")),
+        (a_number, "7-", ("7", None)),
+        (a_number, "seven", NONE),
+        (a_number, "", NONE),
+        (a_uuid, A, (A, A)),
+        (a_uuid, f"{A}..{B}", (A, B)),
+        (a_uuid, f"{A}..", (A, None)),
+        (a_uuid, "seven", NONE),
+        (str, "kitchen", ("kitchen", "kitchen")),
+        (str, "our-kitchen", SEVERAL),
+        (str, "our-old-kitchen", SEVERAL),
+        (str, "our-kitchen..our-kitchen", ("our-kitchen", "our-kitchen")),
+        (str, "kitchen-", ("kitchen", None)),
+    ],
+)
+def test_a_range_or_one_workspace_by_keys_of_any_type(
+    monkeypatch: pytest.MonkeyPatch, key: Callable[[str], str], text: str, expected: Any
+) -> None:
+    """One way to write it serves every type. What could be read in two ways is refused."""
+    monkeypatch.setattr(history, "workspace_text", key)
+    if isinstance(expected, str):
+        with pytest.raises(InvalidArgument, match=expected):
+            history.parse_range(text)
+    else:
+        found = history.parse_range(text)
+        assert (found.first, found.last) == expected
 
 
 @pytest.fixture
