@@ -32,9 +32,15 @@ CLOSED_PIPE: Final = 141
 class ActionCommand(BaseCommand):
     """A command whose first argument names the method that carries it out: ``status`` is ``_status(**options)``."""
 
-    def add_action(self, actions: Any, name: str, help_text: str) -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(name, help=help_text, description=help_text)
-        action.add_argument("--json", action="store_true", help="for machines")
+    def add_action(self, actions: Any, name: str, help_text: str, *, has_json: bool = True) -> argparse.ArgumentParser:
+        own = BaseCommand().create_parser("", "", add_help=False)  # Django's options, which may follow the action too
+        for option in own._actions:
+            option.default = option.help = argparse.SUPPRESS  # what was given before it stays
+        action: argparse.ArgumentParser = actions.add_parser(
+            name, help=help_text, description=help_text, parents=[own]
+        )
+        if has_json:
+            action.add_argument("--json", action="store_true", help="for machines")
         return action
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import connection, connections
 
 from demo.servers import free_port
@@ -348,6 +348,19 @@ def test_before_the_first_migrate_each_command_is_one_line_with_the_fix(empty: s
 def test_an_operators_mistake_is_no_traceback(three: ThreeWorkspaces, arguments: list[str], says: str) -> None:
     with pytest.raises(CommandError, match=says):
         ran(*arguments)
+
+
+@pytest.mark.parametrize("command", ["recent_workflows", "backfill"])
+def test_djangos_own_options_before_the_action_or_after_it(command: str) -> None:
+    parser = load_command_class(get_commands()[command], command).create_parser("manage.py", command)
+    given = ["--settings=x", "--verbosity", "2", "--no-color", "--traceback"]
+    after, before, between = (
+        vars(parser.parse_args(arguments))
+        for arguments in (["status", *given], [*given, "status"], [*given[:1], "status", *given[1:]])
+    )
+    assert after == before == between
+    assert (after["settings"], after["verbosity"], after["no_color"], after["skip_checks"]) == ("x", 2, True, False)
+    assert parser.parse_args(["status"]).verbosity == 1
 
 
 def test_no_database_is_no_traceback(three: ThreeWorkspaces) -> None:

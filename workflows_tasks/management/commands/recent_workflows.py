@@ -59,7 +59,8 @@ class Command(ActionCommand):
         wishes = capture.add_mutually_exclusive_group()
         for name, help_text in WISHES.items():
             wishes.add_argument(f"--{name}", dest="wish", action="store_const", const=name, help=help_text)
-        actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
+        help_text = "All metrics in Prometheus' text format (needs the prometheus extra)."
+        self.add_action(actions, "metrics", help_text, has_json=False)
 
     def _status(self, **options: Any) -> None:
         now = status()
