@@ -71,7 +71,7 @@ class Command(ActionCommand):
         elif options["json"]:
             self._show(backfill, **options)
         else:
-            status = f"manage.py backfill status {backfill.pk}"
+            status = f"python manage.py backfill status {backfill.pk}"
             self.stdout.write(f"backfill {backfill.pk} is enqueued. Watch it: watch {status}")
 
     def _status(self, **options: Any) -> None:
