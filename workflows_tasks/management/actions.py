@@ -36,9 +36,7 @@ class ActionCommand(BaseCommand):
         own = BaseCommand().create_parser("", "", add_help=False)  # Django's options, which may follow the action too
         for option in own._actions:
             option.default = option.help = argparse.SUPPRESS  # what was given before it stays
-        action: argparse.ArgumentParser = actions.add_parser(
-            name, help=help_text, description=help_text, parents=[own]
-        )
+        action: argparse.ArgumentParser = actions.add_parser(name, help=help_text, description=help_text, parents=[own])
         if has_json:
             action.add_argument("--json", action="store_true", help="for machines")
         return action

@@ -163,7 +163,10 @@ def a_number(text: str) -> str:
 
 
 A, B = "6a1f0c2e-0000-4000-8000-000000000001", "6a1f0c2e-0000-4000-8000-000000000002"
-SEVERAL, NONE = "could be a range or a key, .*; write A..B, or A..A for one", "is no range of workspaces; write A..B, .*one"
+SEVERAL, NONE = (
+    "could be a range or a key, .*; write A..B, or A..A for one",
+    "is no range of workspaces; write A..B, .*one",
+)
 
 
 @pytest.mark.parametrize(
