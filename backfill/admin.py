@@ -27,7 +27,7 @@ class StartForm(forms.ModelForm):  # type: ignore[type-arg]
     """A new backfill."""
 
     workspaces = forms.CharField(
-        required=False, help_text="A-B, or A..B where keys have dashes: the first and the last. Empty: all."
+        required=False, help_text="A..B: the keys of the first and the last; or one key. Empty: all."
     )
     chunk_size = forms.IntegerField(initial=control.CHUNK_SIZE, help_text="Runs of a chunk.")
     concurrency = forms.IntegerField(initial=control.CONCURRENCY, help_text="Chunks at the same time.")

@@ -19,7 +19,7 @@ def of_plan(plan: Plan) -> Iterator[str]:
     runs, workspaces = _counted(plan.runs, "run"), _counted(plan.workspaces, "workspace")
     yield f"{runs} of {workspaces}, counted at {plan.counted_at:%Y-%m-%d %H:%M:%S}"
     chunks, ranges_ = _counted(len(plan.chunks), "chunk"), _counted(len(plan.ranges), "range")
-    yield f"{chunks} of about {plan.chunk_size:,} runs (the largest has {plan.largest:,}); verified in {ranges_}"
+    yield f"{chunks} of up to {_counted(plan.largest, 'run')}; verified in {ranges_}"
 
 
 def of_progress(progress: Progress) -> Iterator[str]:

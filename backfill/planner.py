@@ -158,7 +158,10 @@ def not_captured() -> str:
     """Why nothing may be planned now; empty if all writes are captured. The snapshot must come after the triggers: what
     was committed earlier is in the plan, and what comes later is in the change log."""
     problems = history.capture_problems()
-    return f"Not every write is captured, so nothing can be backfilled: {'; '.join(problems)}." if problems else ""
+    if not problems:
+        return ""
+    others = f"; {len(problems) - 1} more: manage.py recent_workflows health" if problems[1:] else ""
+    return f"Not every write is captured, so nothing can be backfilled: {problems[0]}{others}."
 
 
 def carry_out(backfill_id: int) -> None:

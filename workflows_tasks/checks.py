@@ -11,11 +11,12 @@ from typing import Any, Final
 from celery import current_app
 from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections, router
+from django.db.migrations.exceptions import NodeNotFoundError
+from django.db.migrations.loader import MigrationLoader
 
 from workflows_tasks import conf
 from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation, nudge, triggers
-from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.host import Host
 from workflows_tasks.monitoring import health, indexes
 from workflows_tasks.projection.sql import Sql, quoted, rows
@@ -111,7 +112,7 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[che
     try:
         for check in (_version, _row_security, _spelling, _columns, _capture, _indexes):
             found += check(host)
-    except (DatabaseError, InterfaceError):
+    except (DatabaseError, InterfaceError, NodeNotFoundError):
         pass  # Django says so itself, and better
     return found
 
@@ -204,7 +205,9 @@ def _columns(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _capture(host: Host) -> Iterator[checks.CheckMessage]:
-    if installation.names() is None:
+    """Silent while ``migrate`` has something to do, for it installs what is missing when it has done it."""
+    ours = {"workflows_tasks", host.run._meta.app_label, *(hop.model._meta.app_label for hop in host.path)}
+    if installation.names() is None or ours & _unapplied(host):
         return
     for problem in health.capture_problems():
         yield checks.Warning(
@@ -215,8 +218,12 @@ def _capture(host: Host) -> Iterator[checks.CheckMessage]:
 
 
 def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
+    """Silent for an app with migrations that are not applied yet: one of them may make the index."""
+    unapplied = _unapplied(host)
     for need, create in indexes.missing(host):
         table, label = need.model._meta.db_table, need.model._meta.label
+        if need.model._meta.app_label in unapplied:
+            continue
         yield checks.Warning(
             f"No index of {table} serves {need.statement}; each time it would read many runs for few.",
             hint=f"Add models.Index(fields={need.names!r}) to {label}, or run: {create}",
@@ -224,8 +231,12 @@ def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
         )
 
 
+def _unapplied(host: Host) -> set[str]:
+    """Apps with migrations that are not applied yet."""
+    loader = MigrationLoader(connections[host.database])
+    return {app for app, _ in loader.graph.nodes.keys() - loader.applied_migrations.keys()}
+
+
 def _host() -> Host | None:
-    try:
-        return hosts.host()
-    except ConfigurationError:
-        return None  # check_settings says why
+    """None if the settings cannot be used, or a filter does not compile: ``check_settings`` says why."""
+    return None if conf.problems() or any(hosts.problems()) else hosts.host()

@@ -39,19 +39,22 @@ class Settings:
     """Foreign key on the run to its workspace. May be null: such a run is nobody's recent workflow."""
 
     user_field: str
-    """Column or foreign key on the run that names its user. May be null: such a run counts for the workspace only."""
+    """Column or foreign key on the run that names its user. May be null: such a run counts for the workspace only.
+    Required even if ``GRAINS`` leaves users out."""
 
     published_run_path: str
     """Path of foreign keys from the run to its workflow, hops joined by ``__``. Each may be null."""
 
     used_at_field: str
-    """``DateTimeField`` on the run: when the workflow was last used through it."""
+    """``DateTimeField`` on the run: when the workflow was last used through it. May be null: such a run counts
+    for nobody."""
 
     run_filter: Q | str = Q()
     """Which runs count: a ``Q`` over the run, or the dotted path of a callable that returns one."""
 
     backfill_filter: Q | str = Q()
-    """Which old runs count: when history is filled, a run must match this and ``RUN_FILTER``."""
+    """Which old runs a backfill fills in: those that match this and ``RUN_FILTER``. The others come in when they are
+    saved, when the newer runs of their key are gone, or with a rescan. ``RUN_FILTER`` keeps runs out for good."""
 
     grains: tuple[str, ...] = ("workspace", "user")
     """What pages read: the newest workflows of a whole ``workspace``, of each ``user`` in it, or both."""

@@ -129,20 +129,24 @@ def workspace_text(workspace: Any) -> str:
 
 
 def parse_range(text: str | None) -> Range:
-    """The range that ``A-B`` names, or ``A..B`` where keys have dashes; either end may be left out.
+    """The range that ``A..B`` names, or ``A-B``, where either end may be left out; or one key's.
 
     Raises:
-        InvalidArgument: the text is not a range of workspaces' keys, or it could be several, as keys may have dashes.
+        InvalidArgument: the text is neither, or it could be read in several ways, as keys may have dashes.
     """
     if text is None:
         return EVERYWHERE
     sign = ".." if ".." in text else "-"
     readings = [each for at in range(len(text)) if text.startswith(sign, at) for each in _ends(text, at, sign)]
+    if sign == "-" and text and text == text.strip(sign):
+        readings += _ends(f"{text}..{text}", len(text), "..")
     if len(readings) > 1:
-        raise InvalidArgument(f"{text!r} could be several ranges, for keys may have dashes; write A..B.")
+        raise InvalidArgument(
+            f"{text!r} could be a range or a key, for keys may have dashes; write A..B, or A..A for one workspace."
+        )
     if not readings:
         raise InvalidArgument(
-            f"{text!r} is no range of workspaces; write A-B, with the keys of the first and the last."
+            f"{text!r} is no range of workspaces; write A..B, with the keys of the first and the last, or one key."
         )
     return readings[0]
 

@@ -62,7 +62,7 @@ def test_the_list(history: History, admin: Client) -> None:
 
 
 def test_it_is_started_by_a_form(history: History, admin: Client) -> None:
-    assert "the first and the last. Empty: all" in text(admin.get(f"{HOME}add/"))
+    assert "the first and the last; or one key. Empty: all" in text(admin.get(f"{HOME}add/"))
     key = history.text(history.light[1])
     given = {"workspaces": f"{key}-{key}", "chunk_size": "9", "concurrency": "3"}
     done = text(admin.post(f"{HOME}add/", given, follow=True))

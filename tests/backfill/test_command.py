@@ -45,7 +45,7 @@ def test_plan_prints_its_figures(history: History) -> None:
     assert_says(
         output,
         r"182 runs of 14 workspaces, counted at \d{4}-",
-        r"5 chunks of about 40 runs \(the largest has 40\); verified in \d ranges",
+        r"5 chunks of up to 40 runs; verified in \d ranges",
     )
     plan = as_json("plan", "--chunk-size", str(CHUNK))
     assert plan["runs"] == sum(chunk["runs"] for chunk in plan["chunks"]) == history.runs
@@ -54,7 +54,7 @@ def test_plan_prints_its_figures(history: History) -> None:
 def test_start_enqueues_and_says_how_to_watch(history: History) -> None:
     code, output = backfill("start", "--concurrency", "3", "--chunk-size", "50")
     enqueued = control.get()
-    watch = f"watch manage.py backfill status {enqueued.pk}"
+    watch = f"watch python manage.py backfill status {enqueued.pk}"
     assert (code, output) == (0, f"backfill {enqueued.pk} is enqueued. Watch it: {watch}\n")
     assert (enqueued.concurrency, enqueued.chunk_size) == (3, 50)
     assert "@" in enqueued.actor

@@ -19,6 +19,7 @@ from tests.backfill.given import CHUNK, History, assert_complete, carried_out, p
 from tests.commands import ROOT
 from tests.hosts.adapter import Host
 from tests.sessions import locked, session
+from workflows_tasks import history as history_of_package
 from workflows_tasks.capture import installation
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.history import EVERYWHERE
@@ -97,6 +98,13 @@ def test_nothing_starts_while_writes_are_not_captured(history: History) -> None:
     finally:
         installation.install()
     assert not Backfill.objects.exists()
+
+
+@pytest.mark.host_independent
+def test_a_refusal_names_one_problem_and_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_of_package, "capture_problems", lambda: ["one is wrong", "so is two", "and three"])
+    with pytest.raises(InvalidArgument, match=r": one is wrong; 2 more: manage\.py recent_workflows health\.$"):
+        started()
 
 
 @pytest.mark.host_independent

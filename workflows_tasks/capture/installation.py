@@ -156,6 +156,8 @@ def problems() -> list[Problem]:
     where = names()
     if where is None:
         return [Problem(CHANGES, "the tables of this package are missing; run: manage.py migrate")]
+    if _is_absent():
+        return [Problem(CHANGES, f"capture is not installed, so nothing is logged; run: {COMMAND}")]
     wrong = list(_problems_of_log(where))
     with suppress(Installation.DoesNotExist):
         watched = installation().watched
@@ -167,11 +169,17 @@ def problems() -> list[Problem]:
 def problems_of_pages() -> list[Problem]:
     """What is wrong with fresh pages. It is apart from ``problems``, because no write is missed meanwhile."""
     where = names()
-    if where is None:
+    if where is None or _is_absent():
         return []
     name, body, _ = _of_pages(where.schema)
     what = f"is missing or outdated: fresh pages fail, or show what counted before; run: {COMMAND}"
     return [Problem(name, what)] if _body(name) != body else []
+
+
+def _is_absent() -> bool:
+    """Whether nothing that captures is there: no function, and so no trigger."""
+    mine = "proname ~ '^recent_workflows_' AND prorettype = 'trigger'::regtype"
+    return not _rows(f"SELECT FROM pg_proc WHERE {mine} LIMIT 1")
 
 
 def _problems_of_log(where: Names) -> Iterator[Problem]:
@@ -202,7 +210,8 @@ def _wrong_with(table: Table, where: Names, watched: dict[str, Any]) -> Iterator
         if state is None:
             yield f"has no trigger {name}, so its writes are not captured; run: {COMMAND}"
         elif state not in "OA":
-            yield f"has its trigger {name} disabled, so its writes are not captured; enable it"
+            mend = f"ALTER TABLE {seen.name} ENABLE TRIGGER {name}"
+            yield f"has its trigger {name} disabled, so its writes are not captured; run this SQL: {mend}"
     if seen.bare:
         yield f"has partitions whose TRUNCATE is not captured: {', '.join(seen.bare[:5])}; run: {COMMAND}"
     yield from _outdated(table, where)
@@ -216,7 +225,7 @@ def _outdated(table: Table, where: Names) -> Iterator[str]:
         if present == triggers.OFF:
             yield f"is not captured: triggers are turned off; run: {COMMAND}"
         elif present != body:
-            yield f"has an outdated function {name}; run: {COMMAND}"
+            yield f"has {'an outdated' if present else 'no'} function {name}; run: {COMMAND}"
         if present != body:
             return
 

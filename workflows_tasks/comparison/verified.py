@@ -84,7 +84,7 @@ class Verified:
 def _what_waits() -> str:
     pending, oldest_s = _waiting()
     if pending:
-        return f"{counted(pending, 'change')} that wait, the oldest {age(oldest_s)}"
+        return f"{counted(pending, 'waiting change')}, the oldest {age(oldest_s)}"
     return "what was flushed meanwhile, or a backfill has yet to fill"
 
 

@@ -21,6 +21,9 @@ from workflows_tasks.monitoring.telemetry import printable
 SHOWN: Final = 20
 """Rows that are printed unless all are asked for."""
 
+AMONG: Final = "only workspaces with keys from A to B, either may be left out; or with one key"
+"""What ``--workspaces`` takes."""
+
 INTERRUPTED: Final = 130
 CLOSED_PIPE: Final = 141
 """Exit status of a program that a closed pipe ended, as a shell has it."""
@@ -29,9 +32,13 @@ CLOSED_PIPE: Final = 141
 class ActionCommand(BaseCommand):
     """A command whose first argument names the method that carries it out: ``status`` is ``_status(**options)``."""
 
-    def add_action(self, actions: Any, name: str, help_text: str) -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(name, help=help_text, description=help_text)
-        action.add_argument("--json", action="store_true", help="for machines")
+    def add_action(self, actions: Any, name: str, help_text: str, *, has_json: bool = True) -> argparse.ArgumentParser:
+        own = BaseCommand().create_parser("", "", add_help=False)  # Django's options, which may follow the action too
+        for option in own._actions:
+            option.default = option.help = argparse.SUPPRESS  # what was given before it stays
+        action: argparse.ArgumentParser = actions.add_parser(name, help=help_text, description=help_text, parents=[own])
+        if has_json:
+            action.add_argument("--json", action="store_true", help="for machines")
         return action
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:

@@ -242,5 +242,6 @@ def _redis() -> Iterator[Finding]:
         yield Finding(
             "redis",
             WARN,
-            f"does not answer ({problem}); nothing is late, but each process sends flush messages of its own",
+            f"does not answer ({problem}); that alone makes nothing late, but each process sends flush messages of its "
+            "own",
         )

@@ -15,7 +15,7 @@ from backfill import console, control, models, worker
 from backfill.models import Backfill
 from backfill.states import BackfillStatus
 from workflows_tasks import conf, history
-from workflows_tasks.management.actions import ActionCommand
+from workflows_tasks.management.actions import AMONG, ActionCommand
 
 EXIT_STATUS: Final[Mapping[str, int]] = {
     BackfillStatus.FAILED: 1,
@@ -33,9 +33,7 @@ class Command(ActionCommand):
         plan = self.add_action(actions, "plan", "Count the runs and show the chunks; writes nothing.")
         start = self.add_action(actions, "start", "Enqueue a backfill; workers plan it, fill, and verify.")
         for each in (plan, start):
-            each.add_argument(
-                "--workspaces", metavar="A-B", help="only those with keys from A to B; either may be left out"
-            )
+            each.add_argument("--workspaces", metavar="A..B", help=AMONG)
             help_text = f"runs of a chunk ({control.CHUNK_SIZE:,})"
             each.add_argument("--chunk-size", type=int, default=control.CHUNK_SIZE, metavar="RUNS", help=help_text)
         help_text = f"chunks at a time ({control.CONCURRENCY})"
@@ -73,7 +71,7 @@ class Command(ActionCommand):
         elif options["json"]:
             self._show(backfill, **options)
         else:
-            status = f"manage.py backfill status {backfill.pk}"
+            status = f"python manage.py backfill status {backfill.pk}"
             self.stdout.write(f"backfill {backfill.pk} is enqueued. Watch it: watch {status}")
 
     def _status(self, **options: Any) -> None:

@@ -28,6 +28,8 @@ def sql(statement: str) -> Console:
 
 
 WORKERS = "celery -A proj worker -Q recent-workflows,recent-workflows-backfill --loglevel=INFO"
+LIVE = "celery -A proj worker -n live@%h -Q recent-workflows --loglevel=INFO"
+SLOW = "celery -A proj worker -n slow@%h -Q celery --loglevel=INFO"
 BEAT = "celery -A proj beat --loglevel=INFO"
 LONG_AGO = "UPDATE workflows_tasks_change SET at = at - interval '1 minute'"
 NO_TICK = "UPDATE workflows_tasks_installation SET ticked_at = now() - interval '1 minute'"
@@ -63,17 +65,28 @@ TROUBLES: Final[Mapping[str, list[Step]]] = {
     "log-grows": [python("from bots.models import SavedRun; [run.save() for run in SavedRun.objects.all()]")],
     "not-captured": [sql("DROP TRIGGER recent_workflows_capture ON bots_savedrun")],
     "stale": [python(SAVED), sql(LONG_AGO), sql(NO_TICK)],
-    "turn-off": [typed(WORKERS)],
+    "turn-off": [typed(LIVE, SLOW)],
     "upgrade": [python(SAVED), typed(WORKERS, BEAT)],
 }
 """What goes before: by the runbook's name."""
+
+OURS = """SELECT relname FROM pg_class WHERE relname ~ '^(workflows_tasks|backfill)_' UNION ALL
+    SELECT proname FROM pg_proc WHERE proname ~ 'recent_workflows' UNION ALL
+    SELECT tgname FROM pg_trigger WHERE tgname ~ 'recent_workflows'"""
+CONSUMES = "celery -A proj inspect active_queues --json --destination {}@$(hostname) | grep -c recent-workflows"
+AFTERWARDS: Final[Mapping[str, list[Step]]] = {
+    "turn-off": [
+        Console([Command(CONSUMES.format("live"), "1"), Command(CONSUMES.format("slow"), "0", status="1")]),
+        Console([Command(f'psql proj -Atc "{OURS}"; echo over', "over")]),
+    ]
+}
+"""What must be so after it: by the runbook's name."""
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_runbook(name: str, copy: Copy) -> None:
     reader = copy()
-    reader.follow(TROUBLES.get(name, []))
-    reader.follow(page(f"runbooks/{name}"))
+    reader.follow([*TROUBLES.get(name, []), *page(f"runbooks/{name}"), *AFTERWARDS.get(name, [])])
 
 
 def test_the_page_that_leads_to_them(copy: Copy) -> None:

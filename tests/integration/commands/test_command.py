@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
+from uuid import UUID
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import connection, connections
 
 from demo.servers import free_port
@@ -21,9 +22,11 @@ from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.integration.comparison.corruptions import CORRUPTIONS, ThreeWorkspaces, lose_changes
 from tests.oracle import assert_exact, flush_all
+from workflows_tasks import history
 from workflows_tasks import host as hosts
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
+from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.management.actions import SHOWN
 from workflows_tasks.models import CHANGES
 
@@ -113,7 +116,7 @@ def test_verify_says_what_waits_for_how_long_and_answers_scripts_by_a_status_of_
     assert code == 2
     first = shown.splitlines()[0]
     assert first.startswith("table and runs agree, except ")
-    assert "that wait, the oldest 190 s (2 rows)" in first
+    assert re.search(r"\d waiting changes?, the oldest 190 s \(2 rows\)$", first)
     code, found = told("verify")
     assert (code, found["agrees"], found["drift"], found["waiting"]) == (2, False, 0, 2)
     assert found["oldest_change_s"] > 189
@@ -134,15 +137,70 @@ def test_verify_names_drift_first_repairs_it_and_agrees(three: ThreeWorkspaces) 
 
 
 def test_verify_of_a_range(three: ThreeWorkspaces) -> None:
-    from workflows_tasks import history
-
     three.settled(5)
     three.row(three.workflow).delete()
     first, middle = (history.workspace_text(each) for each in (three.earlier, three.workspace))
     assert ran("verify", f"--workspaces={first}..{first}")[0] == 0
     assert ran("verify", f"--workspaces={middle}..{middle}")[0] == 1
+    assert ran("verify", f"--workspaces={first}")[0] == 0
+    assert ran("verify", f"--workspaces={middle}")[0] == 1
     with pytest.raises(CommandError, match="is no range of workspaces"):
         ran("verify", "--workspaces=nonsense")
+
+
+def a_uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise InvalidArgument(text) from error
+
+
+def a_number(text: str) -> str:
+    try:
+        return str(int(text))
+    except ValueError as error:
+        raise InvalidArgument(text) from error
+
+
+A, B = "6a1f0c2e-0000-4000-8000-000000000001", "6a1f0c2e-0000-4000-8000-000000000002"
+SEVERAL, NONE = (
+    "could be a range or a key, .*; write A..B, or A..A for one",
+    "is no range of workspaces; write A..B, .*one",
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        (a_number, "7", ("7", "7")),
+        (a_number, "7-9", ("7", "9")),
+        (a_number, "7..9", ("7", "9")),
+        (a_number, "-9", (None, "9")),
+        (a_number, "7-", ("7", None)),
+        (a_number, "seven", NONE),
+        (a_number, "", NONE),
+        (a_uuid, A, (A, A)),
+        (a_uuid, f"{A}..{B}", (A, B)),
+        (a_uuid, f"{A}..", (A, None)),
+        (a_uuid, "seven", NONE),
+        (str, "kitchen", ("kitchen", "kitchen")),
+        (str, "our-kitchen", SEVERAL),
+        (str, "our-old-kitchen", SEVERAL),
+        (str, "our-kitchen..our-kitchen", ("our-kitchen", "our-kitchen")),
+        (str, "kitchen-", ("kitchen", None)),
+    ],
+)
+def test_a_range_or_one_workspace_by_keys_of_any_type(
+    monkeypatch: pytest.MonkeyPatch, key: Callable[[str], str], text: str, expected: Any
+) -> None:
+    """One way to write it serves every type. What could be read in two ways is refused."""
+    monkeypatch.setattr(history, "workspace_text", key)
+    if isinstance(expected, str):
+        with pytest.raises(InvalidArgument, match=expected):
+            history.parse_range(text)
+    else:
+        found = history.parse_range(text)
+        assert (found.first, found.last) == expected
 
 
 @pytest.fixture
@@ -293,6 +351,19 @@ def test_before_the_first_migrate_each_command_is_one_line_with_the_fix(empty: s
 def test_an_operators_mistake_is_no_traceback(three: ThreeWorkspaces, arguments: list[str], says: str) -> None:
     with pytest.raises(CommandError, match=says):
         ran(*arguments)
+
+
+@pytest.mark.parametrize("command", ["recent_workflows", "backfill"])
+def test_djangos_own_options_before_the_action_or_after_it(command: str) -> None:
+    parser = load_command_class(get_commands()[command], command).create_parser("manage.py", command)
+    given = ["--settings=x", "--verbosity", "2", "--no-color", "--traceback"]
+    after, before, between = (
+        vars(parser.parse_args(arguments))
+        for arguments in (["status", *given], [*given, "status"], [*given[:1], "status", *given[1:]])
+    )
+    assert after == before == between
+    assert (after["settings"], after["verbosity"], after["no_color"], after["skip_checks"]) == ("x", 2, True, False)
+    assert parser.parse_args(["status"]).verbosity == 1
 
 
 def test_no_database_is_no_traceback(three: ThreeWorkspaces) -> None:

@@ -62,7 +62,7 @@ def test_verify(client: Client, sound: Host, run: Any, monkeypatch: pytest.Monke
     where = f"Workspace {run.workspace_id}"
     assert f"{where}: table and runs agree." in page(client, **chosen("verify"))
     sound.save_again(run)
-    assert f"{where}: table and runs agree, except 1 change that wait" in page(client, **chosen("verify"))
+    assert f"{where}: table and runs agree, except 1 waiting change, the oldest " in page(client, **chosen("verify"))
     lose_changes()
     shown = page(client, **chosen("verify"))
     assert f"{where}: 2 differences that no change explains (2 other run); verify --repair puts them right" in shown

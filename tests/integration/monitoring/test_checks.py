@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, models
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Exists, Q
 from django.db.models.functions import Now
 
@@ -304,6 +305,47 @@ def test_another_number_of_shards_and_another_rule(sound: Host, configure: Confi
     said = of_database()
     assert "(recent_workflows.W010) Rows may become wrong: models, path, RUN_FILTER or GRAINS differ" in said
     assert installation.COMMAND in said
+
+
+@pytest.fixture
+def unindexed(sound: Host) -> Iterator[None]:
+    """No index serves the pages of a workspace."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname = 'run_by_workspace'")
+        ((definition,),) = cursor.fetchall()
+    execute("DROP INDEX run_by_workspace")
+    yield
+    execute(definition)
+
+
+@pytest.fixture
+def unapplied(sound: Host) -> Iterator[None]:
+    """The host's migrations are not applied yet."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'bots' RETURNING name")
+        names = [name for (name,) in cursor.fetchall()]
+    yield
+    recorder = MigrationRecorder(connection)
+    for name in names:
+        recorder.record_applied("bots", name)
+
+
+def test_what_the_next_migrate_may_mend_is_not_said_yet(unindexed: None, unapplied: None) -> None:
+    """The checks of ``migrate`` run before it makes the index and installs the trigger."""
+    execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON bots_savedrun')
+    assert of_database() == ""
+    installation.install()
+
+
+@pytest.mark.parametrize("broken", [Q(nowhere=1), Q(surface="none"), Q(pk__in=[])], ids=str)
+@pytest.mark.parametrize("key", ["RUN_FILTER", "BACKFILL_FILTER"])
+def test_of_a_broken_filter_only_that_is_said(unindexed: None, configure: Configure, key: str, broken: Q) -> None:
+    """What needs the filter, such as the functions' bodies and the indexes, is asked when it is mended."""
+    configure(**{key: broken})
+    for said in (found(), of_database()):
+        assert re.findall(r"\((\w+\.\w\d+)\)", said) == ["recent_workflows.E015"], said
+    with pytest.raises(SystemCheckError, match=r"recent_workflows\.E015"):
+        call_command("migrate", verbosity=0, skip_checks=False)
 
 
 def test_row_level_security_that_holds_for_the_role(sound: Host) -> None:

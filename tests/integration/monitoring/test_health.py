@@ -277,7 +277,7 @@ def test_another_number_of_shards_or_another_filter(sound: Host, configure: Conf
 
 def test_redis_is_away_which_is_no_failure(sound: Host, configure: Configure) -> None:
     configure(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    assert_told("redis", "nothing is late, but each process sends flush messages of its own", state=WARN)
+    assert_told("redis", "that alone makes nothing late, but each process sends flush messages of its own", state=WARN)
     assert found(FAIL) == {}
     configure(REDIS_URL="")
     assert "redis" not in found(OK)

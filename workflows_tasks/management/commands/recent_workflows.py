@@ -15,7 +15,7 @@ from workflows_tasks.capture.installation import Problem
 from workflows_tasks.comparison.verified import STATES, Verified
 from workflows_tasks.comparison.verify import Part
 from workflows_tasks.host import host
-from workflows_tasks.management.actions import SHOWN, ActionCommand
+from workflows_tasks.management.actions import AMONG, SHOWN, ActionCommand
 from workflows_tasks.models import CHANGES
 from workflows_tasks.monitoring import health, telemetry
 from workflows_tasks.monitoring.status import Status, age, ago, counted, status
@@ -46,8 +46,7 @@ class Command(ActionCommand):
         push = self.add_action(actions, "flush", "Flush all that waits now, without a worker.")
         push.add_argument("--retry", action="store_true", help="also the changes in quarantine")
         verify = self.add_action(actions, "verify", VERIFY)
-        among = "only workspaces with keys from A to B, either may be left out; A..B where keys have dashes"
-        verify.add_argument("--workspaces", metavar="A-B", help=among)
+        verify.add_argument("--workspaces", metavar="A..B", help=AMONG)
         verify.add_argument("--repair", action="store_true", help="put right what differs, through a flush")
         explain = self.add_action(
             actions, "explain", "A page, what differs first: each row beside the truth. Exit status as of verify."
@@ -60,7 +59,8 @@ class Command(ActionCommand):
         wishes = capture.add_mutually_exclusive_group()
         for name, help_text in WISHES.items():
             wishes.add_argument(f"--{name}", dest="wish", action="store_const", const=name, help=help_text)
-        actions.add_parser("metrics", help="All metrics in Prometheus' text format (needs the prometheus extra).")
+        help_text = "All metrics in Prometheus' text format (needs the prometheus extra)."
+        self.add_action(actions, "metrics", help_text, has_json=False)
 
     def _status(self, **options: Any) -> None:
         now = status()
