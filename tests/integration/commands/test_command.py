@@ -140,6 +140,7 @@ def test_verify_says_which_rows_wait_for_a_backfill_and_repairs_none_of_them(thr
     assert (code, shown.splitlines()[0]) == (
         2, "table and runs agree, except 2 rows of history that is not filled yet (run: manage.py backfill start)"
     )  # fmt: skip
+    assert "warn  history: the table lacks runs from before capture" in ran("status")[1]
 
 
 def test_verify_names_drift_first_repairs_it_and_agrees(three: ThreeWorkspaces) -> None:
