@@ -1,4 +1,4 @@
-"""Start-up: register checks and tasks, and tell comparisons where chunks are open."""
+"""Start-up: register checks and tasks, and tell comparisons where history is not filled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BackfillConfig(AppConfig):
 
     def ready(self) -> None:
         from backfill import checks, tasks  # noqa: F401  # registered by being imported
-        from backfill.coverage import open_sql
+        from backfill.coverage import advice, open_sql
         from workflows_tasks import history
 
-        history.open_chunks(open_sql)
+        history.open_chunks(open_sql, advice)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from backfill import models
 from backfill.models import NOT_FILLED, Backfill, Chunk
-from backfill.states import Kind
+from backfill.states import BackfillStatus, Kind
 from workflows_tasks import history
 from workflows_tasks.history import Sql
 
@@ -34,31 +35,53 @@ def is_filled(workspace: Any) -> bool:
 
 
 def open_sql(workspace: str) -> Sql:
-    """Condition, for ``history.open_chunks``: a chunk explains that table and runs differ in a workspace.
+    """Condition, for ``history.open_chunks``: a workspace's history is not filled, so table and runs may differ there.
 
-    The chunk is open, or it is not filled and no other backfill has filled the workspace.
+    A chunk of it is open, or it is not filled and no other backfill has filled the workspace. Or the table lacks
+    history, and no plan has the workspace.
     """
+    lacks_history = history.lacks_history()
     if not _is_migrated():
-        return Sql("false")
+        return Sql("true" if lacks_history else "false")
     other = f"""
         SELECT FROM {_table(Backfill)} AS backfill WHERE backfill.id <> chunk.backfill_id AND {_covers(workspace)}
     """
-    return Sql(f"""EXISTS (
+    by_chunk = f"""EXISTS (
         SELECT FROM {_table(Chunk)} AS chunk
         WHERE {_not_filled("chunk", workspace)} AND (chunk.is_open OR NOT EXISTS ({other}))
-    )""")
+    )"""
+    if not lacks_history:
+        return Sql(by_chunk)
+    return Sql(
+        f"({by_chunk} OR NOT EXISTS (SELECT FROM {_table(Backfill)} AS backfill WHERE {_has_planned(workspace)}))"
+    )
+
+
+def advice() -> str:
+    """What to do about history that is not filled, for people."""
+    if not _is_migrated():
+        return "run: manage.py migrate"
+    newest = models.current() or models.backfills().first()
+    if newest is None or newest.status in {BackfillStatus.SUCCEEDED, BackfillStatus.CANCELLED}:
+        return "run: manage.py backfill start"
+    return f"see backfill {newest.pk} ({newest.status}): manage.py backfill status {newest.pk}"
 
 
 def _covers(workspace: str) -> str:
-    """Condition on ``backfill``: it has its plan, its range has the workspace, and it has filled it."""
-    kind = history.fragments().workspace_type
-    return f"""(backfill.planned_at IS NOT NULL
-        AND (backfill.first_workspace IS NULL OR backfill.first_workspace::{kind} <= {workspace})
-        AND (backfill.last_workspace IS NULL OR backfill.last_workspace::{kind} >= {workspace})
+    """Condition on ``backfill``: it has planned the workspace, and has filled it."""
+    return f"""({_has_planned(workspace)}
         AND NOT EXISTS (
             SELECT FROM {_table(Chunk)} AS part
             WHERE part.backfill_id = backfill.id AND {_not_filled("part", workspace)}
         ))"""
+
+
+def _has_planned(workspace: str) -> str:
+    """Condition on ``backfill``: it has its plan, and its range has the workspace."""
+    kind = history.fragments().workspace_type
+    return f"""(backfill.planned_at IS NOT NULL
+        AND (backfill.first_workspace IS NULL OR backfill.first_workspace::{kind} <= {workspace})
+        AND (backfill.last_workspace IS NULL OR backfill.last_workspace::{kind} >= {workspace}))"""
 
 
 def _not_filled(chunk: str, workspace: str) -> str:

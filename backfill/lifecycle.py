@@ -14,6 +14,7 @@ from backfill import models, states
 from backfill.log import record
 from backfill.models import Backfill, Chunk, store
 from backfill.states import BackfillStatus, ChunkStatus, Kind
+from workflows_tasks import history
 
 ATTEMPTS: Final = 5
 """Failures of a chunk in a row after which something more than a few runs must be wrong."""
@@ -93,4 +94,6 @@ def _move(backfill: Backfill, status: str) -> None:
     error = _failures(backfill) if status == BackfillStatus.FAILED else backfill.error
     finished_at = None if status in states.OPEN else models.database_time()
     store(backfill, status=status, waiting="", error=error, finished_at=finished_at)
+    if status == BackfillStatus.SUCCEEDED and backfill.is_of_everything:
+        history.note_filled()
     record(backfill, str(status), error)

@@ -77,6 +77,10 @@ class Backfill(Stateful):
     def is_open(self) -> bool:
         return self.status in states.OPEN
 
+    @property
+    def is_of_everything(self) -> bool:
+        return self.first_workspace is None and self.last_workspace is None
+
 
 NOT_FILLED: Final = (ChunkStatus.FAILED, ChunkStatus.PENDING, ChunkStatus.RUNNING)
 """Statuses of a chunk whose runs are not all filled. An open chunk has one of them."""

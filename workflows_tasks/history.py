@@ -13,6 +13,7 @@ from typing import Any
 
 from workflows_tasks import keys as keys_of_host
 from workflows_tasks.capture import installation
+from workflows_tasks.capture.installation import lacks_history, note_filled
 from workflows_tasks.comparison.compare import (
     DRIFT,
     Difference,
@@ -53,9 +54,10 @@ from workflows_tasks.projection.transactions import (
 __all__ = [
     "DRIFT", "EVERYWHERE", "STATEMENT_TIMEOUT", "Difference", "Host", "Part", "Range", "Sql", "brief",
     "capture_problems", "column_type", "compare", "compose", "database", "estimated_runs", "execute", "fill",
-    "fragments", "host", "is_refusal", "join", "keys", "limits", "not_true", "oldest_change_s",
-    "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed", "recheck_filled", "repair",
-    "repair_now", "rows", "runs_of", "say", "snapshot", "span", "sqlstate", "text_of", "value", "workspace_text",
+    "fragments", "host", "is_refusal", "join", "keys", "lacks_history", "limits", "not_true", "note_filled",
+    "oldest_change_s", "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed",
+    "recheck_filled", "repair", "repair_now", "rows", "runs_of", "say", "snapshot", "span", "sqlstate", "text_of",
+    "value", "workspace_text",
 ]  # fmt: skip
 
 

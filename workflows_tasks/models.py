@@ -123,6 +123,9 @@ class Installation(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
     shards = models.PositiveSmallIntegerField(help_text="Number of shards; flushes with another number refuse.")
     fingerprint = models.TextField(default="", help_text="What counts, and for whom: models, path, filter, grains.")
+    lacks_history = models.BooleanField(
+        null=True, help_text="Whether runs from before capture are not all in the table. Null: nobody knows."
+    )
     watched = models.JSONField(default=dict, help_text="Tables as they were when triggers were installed.")
     problems = models.JSONField(default=list, help_text="What the last tick found wrong with capture.")
     rescan_after = models.BigIntegerField(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 
 from backfill import control, leases, worker
-from backfill.coverage import is_filled
-from tests.backfill.given import SMALL, History, carried_out, planned, started
-from tests.hosts.adapter import Host
+from backfill.coverage import advice, is_filled
+from backfill.models import Backfill
+from tests.backfill.given import SMALL, History, carried_out, filled, planned, refused, started
+from tests.oracle import flush_all
 from tests.sessions import execute
 from workflows_tasks import history as package
+from workflows_tasks.capture.installation import installation
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.history import EVERYWHERE
-from workflows_tasks.models import WorkspaceRecentWorkflow
+from workflows_tasks.models import Installation, WorkspaceRecentWorkflow
 
 pytestmark = pytest.mark.host_independent
 
@@ -44,23 +48,86 @@ def states() -> set[str]:
     return {difference.state for difference in package.compare(EVERYWHERE)}
 
 
+@pytest.fixture
+def lacking(history: History) -> History:
+    """As the first installation notes it where runs are there already."""
+    installation()
+    Installation.objects.update(lacks_history=True)
+    return history
+
+
+def by_state() -> dict[str, set[str]]:
+    """Workspaces, by the state of a difference there."""
+    found = defaultdict(set)
+    for difference in package.compare(EVERYWHERE):
+        found[difference.state].add(difference.workspace)
+    return found
+
+
+def test_history_that_nobody_has_planned_is_no_drift_if_the_host_had_any(lacking: History) -> None:
+    assert states() == {"unfilled"}
+    lacking.saved(lacking.heavy)
+    assert states() == {"unfilled", "waiting"}, "what a change explains is not put down to history"
+    package.note_filled()
+    flush_all()
+    assert states() == {"drift"}
+
+
+def test_a_backfill_of_a_range_makes_the_audit_see_that_range_only(lacking: History) -> None:
+    filled = lacking.light[0]
+    carried_out(started(lacking.only(filled)))
+    WorkspaceRecentWorkflow.objects.filter(workspace_id=lacking.host.workspace_key(filled)).delete()
+    others = {lacking.text(each) for each in (lacking.heavy, *lacking.light)} - {lacking.text(filled)}
+    assert by_state() == {"drift": {lacking.text(filled)}, "unfilled": others}
+    assert package.lacks_history()
+
+
+def test_once_a_backfill_of_everything_has_succeeded_nothing_is_lacking(lacking: History) -> None:
+    """Whoever deletes old backfills does not make the audit blind."""
+    backfill = planned()
+    filled(backfill)
+    assert package.lacks_history(), "nobody has verified it"
+    carried_out(backfill)
+    assert not package.lacks_history()
+    Backfill.objects.all().delete()
+    WorkspaceRecentWorkflow.objects.filter(uid="")[0].delete()
+    assert states() == {"drift"}
+
+
+def test_what_to_do_about_it(lacking: History) -> None:
+    start = "run: manage.py backfill start"
+    assert advice() == start
+    backfill = planned()
+    assert advice() == f"see backfill {backfill.pk} (running): manage.py backfill status {backfill.pk}"
+    control.cancel(backfill.pk, actor="a test")
+    assert advice() == start
+    bad = lacking.newest(lacking.light[4])
+    with refused(bad):
+        failed = carried_out(started()).backfill
+    assert advice() == f"see backfill {failed.pk} (failed): manage.py backfill status {failed.pk}"
+    assert package.lacks_history()
+
+
 def test_history_that_is_planned_and_not_filled_is_no_drift(history: History) -> None:
     """Nor is it where its backfill was cancelled, until another has filled it."""
-    assert states() == {"drift"}, "nobody has planned it"
+    assert states() == {"drift"}, "the host had none when capture was installed, and nobody has planned it"
     backfill = planned()
-    assert states() == {"waiting"}
+    assert states() == {"unfilled"}
     control.cancel(backfill.pk, actor="a test")
     assert control.get(backfill.pk).status == "cancelled"
-    assert states() == {"waiting"}
+    assert states() == {"unfilled"}
     carried_out(started())
     assert states() == set()
     WorkspaceRecentWorkflow.objects.filter(uid="")[0].delete()
     assert states() == {"drift"}
 
 
-def test_comparing_goes_on_before_the_tables_are_migrated(live: Host) -> None:
+def test_comparing_goes_on_before_the_tables_are_migrated(lacking: History) -> None:
     execute("ALTER TABLE backfill_chunk RENAME TO renamed")
     try:
-        assert states() == set()
+        assert states() == {"unfilled"}
+        assert advice() == "run: manage.py migrate"
+        package.note_filled()
+        assert states() == {"drift"}
     finally:
         execute("ALTER TABLE renamed RENAME TO backfill_chunk")

@@ -39,7 +39,7 @@ def test_one_bad_run_is_named_holds_nobody_up_and_is_taken_up_again(history: His
         assert {str(row.run) for row in expected(history.host)} - {str(row.run) for row in stored()} == {str(bad)}
         not_done = sum(chunk.planned - chunk.passed for chunk in chunks(progress.backfill, status="failed"))
         assert progress.fill.done + not_done == progress.fill.planned == history.runs
-        assert {d.state for d in package.compare(EVERYWHERE)} == {"waiting"}, "a chunk that failed explains it"
+        assert {d.state for d in package.compare(EVERYWHERE)} == {"unfilled"}, "a chunk that failed explains it"
     assert control.resume(progress.backfill.pk, actor="a test").status == "running"
     assert_complete(history, carried_out(progress.backfill))
 

@@ -113,7 +113,7 @@ def test_a_run_that_goes_between_a_fills_write_and_its_commit(
     backfill = planned(only, chunk_size=400, concurrency=5)
     lease = claimed(backfill)
     gone = run_gone_while_it_is_filled(history, lease, steps)
-    assert state_of(gone) == {"waiting"}
+    assert state_of(gone) == {"unfilled"}
     with monkeypatch.context() as patch:
         patch.setattr(compare, "_open_chunks", [])
         assert state_of(gone) == {"drift"}, "nothing but the open chunk explains it"
@@ -152,7 +152,7 @@ def test_a_look_that_fails_leaves_the_chunk_open_until_it_succeeds(
         leases.fail(lease, "refused")
     (chunk,) = chunks(backfill, kind="fill")
     assert (chunk.status, chunk.is_open) == ("pending", True)
-    assert state_of(gone) == {"waiting"}
+    assert state_of(gone) == {"unfilled"}
     assert carried_out(backfill).verify.drift == 0
     flush_all()
     assert gone not in {str(row.run) for row in stored()}

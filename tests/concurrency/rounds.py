@@ -419,7 +419,7 @@ def run(options: argparse.Namespace) -> Outcome:
     from workflows_tasks.capture import nudge
 
     nudge.nudge = lambda *_: None  # flushers flush all the time
-    history.open_chunks(_open_chunks)
+    history.open_chunks(_open_chunks, str)
     if options.mutation:
         mutants.apply(options.mutation)
     delay_s = options.delay_ms / 1000

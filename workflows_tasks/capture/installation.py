@@ -110,12 +110,15 @@ def install(tell: Callable[[str], None] = lambda _: None) -> list[Problem]:
         NotInstalled: our own tables are not migrated yet.
     """
     where = _names_or_raise()
-    wrong = {*installation().problems, *map(str, problems())}
+    row, is_empty = installation(), not _has_rows()
+    wrong = {*row.problems, *map(str, problems())}
     changed = _install_functions(where, tell)
     unbound = [table for table in triggers.tables(host()) if _unbound(table)]
     failed = [problem for table in unbound if (problem := _bind(table, where, tell))]
     with transaction.atomic(using=host().database):
         _note_watched()
+        if row.lacks_history is None and is_empty and not failed:
+            _note_history()
         left = [str(problem) for problem in problems()]
         if changed or wrong.difference(left):
             request_rescan("capture was installed, changed or mended")
@@ -274,10 +277,20 @@ def request_rescan(reason: str) -> None:
 
     It is needed whenever a problem of capture is over, because no change names what was missed.
     """
-    if WorkspaceRecentWorkflow.objects.using(host().database).exists():
+    if _has_rows():
         with transaction.atomic(using=host().database):
             ((number,),) = _rows("SELECT pg_current_xact_id()::text::bigint")
             _only_row().update(rescan_after=number, rescan_reason=reason)
+
+
+def lacks_history() -> bool:
+    """Whether runs from before capture are not all in the table. A host that had no runs lacks nothing."""
+    return bool(_only_row().filter(lacks_history=True).exists())
+
+
+def note_filled() -> None:
+    """Note that all runs from before capture are in the table."""
+    _only_row().update(lacks_history=False)
 
 
 def is_written_from_before(transaction_id: int) -> bool:
@@ -459,6 +472,20 @@ def _note_watched() -> None:
         for name, (table, seen) in seen_by_name.items()
     }
     _only_row().update(watched=watched)
+
+
+def _note_history() -> None:
+    """Note, at the first installation, whether there are runs. Every earlier one is committed: the triggers are there.
+
+    If our row is lost while the table has rows, nobody knows whether history was filled. Then this is not asked again,
+    and comparisons call every difference drift: a false alarm is better than none.
+    """
+    ((has_runs,),) = _rows(f"SELECT EXISTS (SELECT FROM {_quoted(host().run._meta.db_table)})")
+    _only_row().update(lacks_history=has_runs)
+
+
+def _has_rows() -> bool:
+    return bool(WorkspaceRecentWorkflow.objects.using(host().database).exists())
 
 
 def _only_row() -> Any:

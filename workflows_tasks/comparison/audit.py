@@ -1,6 +1,6 @@
 """The audit: every key of the table compared with the runs, a few parts at a time, by Celery beat.
 
-It should never find anything. What it finds is an alarm, and is repaired.
+It should never find drift. Drift is an alarm, and is repaired. History that is not filled is left to a backfill.
 """
 
 from __future__ import annotations

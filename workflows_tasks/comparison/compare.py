@@ -1,7 +1,8 @@
 """Compare the table with the runs in one snapshot, and tell drift from what waits.
 
-A difference is *waiting* if the change log of that snapshot explains it, *refused* if only quarantined changes do, and
-*drift* if nothing does. One look is enough, because a write and its change in the log commit together.
+A difference is *waiting* if the change log of that snapshot explains it, *unfilled* if the history of its workspace is
+not filled, *refused* if only quarantined changes explain it, and *drift* if nothing does. One look is enough, because a
+write and its change in the log commit together.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from workflows_tasks.projection.sql import (
 from workflows_tasks.projection.transactions import limits, set_locally
 
 WAITING: Final = "waiting"
+UNFILLED: Final = "unfilled"
 REFUSED: Final = "refused"
 DRIFT: Final = "drift"
 AGREES: Final = "agrees"
@@ -41,17 +43,24 @@ AGREES: Final = "agrees"
 LOCK_S: Final = 5.0
 """Seconds that a comparison waits for whoever truncates or alters a table of the host's."""
 
-_open_chunks: list[Callable[[str], Sql]] = []
+_open_chunks: dict[Callable[[str], Sql], Callable[[], str]] = {}
 
 
-def explain_by(condition: Callable[[str], Sql]) -> None:
-    """Register what else explains differences. The app ``backfill`` registers that history is not filled yet.
+def explain_by(condition: Callable[[str], Sql], advice: Callable[[], str]) -> None:
+    """Register who knows where history is not filled yet: the app ``backfill``.
 
     Args:
         condition: given SQL of a workspace, returns a condition that is true if a difference there is explained.
+        advice: returns what to do about it, for people.
     """
-    if condition not in _open_chunks:
-        _open_chunks.append(condition)
+    _open_chunks[condition] = advice
+
+
+def advice_to_fill() -> str:
+    """What to do about history that is not filled, for people."""
+    for advice in _open_chunks.values():
+        return advice()
+    return 'add "backfill" to INSTALLED_APPS, then run: manage.py migrate, and manage.py backfill start'
 
 
 class Difference(NamedTuple):
@@ -65,7 +74,7 @@ class Difference(NamedTuple):
     used_at: str | None
     run: str | None
     state: str
-    """``AGREES``, ``WAITING``, ``REFUSED`` or ``DRIFT``."""
+    """``AGREES``, ``WAITING``, ``UNFILLED``, ``REFUSED`` or ``DRIFT``."""
 
     @property
     def kind(self) -> str:
@@ -154,15 +163,15 @@ def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows
         )
         SELECT {workspace}, uid, {workflow}, stored_used_at::text, {stored_run}, used_at::text, {run},
                CASE WHEN NOT differs THEN '{agrees}'
-                    WHEN {open} OR {by_change} THEN '{waiting}'
+                    WHEN {by_change} THEN '{waiting}' WHEN {open} THEN '{unfilled}'
                     WHEN {by_refused} THEN '{refused}' ELSE '{drift}' END
         FROM difference WHERE {shown}
         ORDER BY difference.workspace, uid, coalesce(used_at, stored_used_at) DESC
         """,
         truth=newest_per_key(parts.live, of_live), of_stored=of_stored, of_uid=of_uid,
         differs=differs, expected=expected, workspace=text_of("workspace"), workflow=text_of("workflow"),
-        stored_run=text_of("stored_run"), run=text_of("run"), agrees=AGREES, waiting=WAITING, refused=REFUSED,
-        drift=DRIFT, open=_open(), by_change=_explained("change.error IS NULL"),
+        stored_run=text_of("stored_run"), run=text_of("run"), agrees=AGREES, waiting=WAITING, unfilled=UNFILLED,
+        refused=REFUSED, drift=DRIFT, open=_open(), by_change=_explained("change.error IS NULL"),
         by_refused=_explained("change.error IS NOT NULL"), shown="true" if all_rows else "differs",
     )  # fmt: skip
 

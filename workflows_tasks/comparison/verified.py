@@ -10,17 +10,17 @@ from typing import Any, Final
 
 from django.db import DatabaseError
 
-from workflows_tasks.comparison.compare import AGREES, DRIFT, REFUSED, WAITING, Difference
+from workflows_tasks.comparison.compare import AGREES, DRIFT, REFUSED, UNFILLED, WAITING, Difference, advice_to_fill
 from workflows_tasks.comparison.verify import Part
 from workflows_tasks.monitoring.status import age, counted
 from workflows_tasks.projection import changes
 
-STATES: Final = (DRIFT, REFUSED, WAITING, AGREES)
+STATES: Final = (DRIFT, REFUSED, UNFILLED, WAITING, AGREES)
 """The worst first."""
 
 WRONG, EXCEPT_WAITING = 1, 2
 """Exit status. ``WRONG``: there is drift, or a part could not be compared. ``EXCEPT_WAITING``: table and runs agree,
-except where changes wait or are in quarantine."""
+except where changes wait or are in quarantine, or history is not filled."""
 
 
 class Verified:
@@ -55,19 +55,19 @@ class Verified:
     def exit_status(self) -> int:
         if self.counts[DRIFT] or self.failures:
             return WRONG
-        return EXCEPT_WAITING if self.counts[WAITING] or self.counts[REFUSED] else 0
+        return EXCEPT_WAITING if any(self.counts[state] for state in (REFUSED, UNFILLED, WAITING)) else 0
 
     def as_json(self) -> dict[str, Any]:
         pending, oldest_s = _waiting()
         return {
-            "agrees": self.exit_status == 0, **{state: self.counts[state] for state in (DRIFT, REFUSED, WAITING)},
+            "agrees": self.exit_status == 0, **{state: self.counts[state] for state in STATES[:-1]},
             "changes_waiting": pending, "oldest_change_s": oldest_s, "repaired": self._repaired,
             "not_compared": self.failures, "differences": [each.as_json() for each in self.first],
         }  # fmt: skip
 
     def sentences(self) -> Iterator[str]:
         """The result in words, the worst first."""
-        drift, waiting, refused = (self.counts[state] for state in (DRIFT, WAITING, REFUSED))
+        drift, refused, unfilled, waiting = (self.counts[state] for state in STATES[:-1])
         if drift:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in self._kinds.most_common())
             ending = "repaired" if self._repaired else "verify --repair puts them right"
@@ -76,6 +76,8 @@ class Verified:
             agree = f"{'otherwise ' if drift else ''}table and runs agree"
             if waiting:
                 agree += f", except {_what_waits()} ({counted(waiting, 'row')})"
+            if unfilled:
+                agree += f", except {counted(unfilled, 'row')} of history that is not filled yet ({advice_to_fill()})"
             if refused:
                 agree += f", except {counted(refused, 'row')} whose changes are in quarantine (see status)"
             yield agree + (" where they were compared" if self.failures else "")
@@ -85,7 +87,7 @@ def _what_waits() -> str:
     pending, oldest_s = _waiting()
     if pending:
         return f"{counted(pending, 'waiting change')}, the oldest {age(oldest_s)}"
-    return "what was flushed meanwhile, or a backfill has yet to fill"
+    return "what was flushed meanwhile"
 
 
 def _waiting() -> tuple[int, float]:

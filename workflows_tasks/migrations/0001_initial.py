@@ -108,6 +108,13 @@ class Migration(migrations.Migration):
                     models.TextField(default="", help_text="What counts, and for whom: models, path, filter, grains."),
                 ),
                 (
+                    "lacks_history",
+                    models.BooleanField(
+                        help_text="Whether runs from before capture are not all in the table. Null: nobody knows.",
+                        null=True,
+                    ),
+                ),
+                (
                     "watched",
                     models.JSONField(default=dict, help_text="Tables as they were when triggers were installed."),
                 ),

@@ -15,6 +15,7 @@ from django.db import DatabaseError, InterfaceError
 
 from workflows_tasks import conf
 from workflows_tasks.capture import installation, nudge
+from workflows_tasks.comparison.compare import advice_to_fill
 from workflows_tasks.host import host
 from workflows_tasks.models import CHANGES, Installation
 from workflows_tasks.monitoring.status import ShardStatus, Status, age, ago, counted, names, status
@@ -95,6 +96,8 @@ def findings(now: Status) -> Iterator[Finding]:
     looked = _Look(now)
     yield looked.tick()
     yield looked.audit()
+    if now.lacks_history:
+        yield Finding("history", WARN, f"the table lacks runs from before capture; {advice_to_fill()}")
     yield from looked.changes()
     if now.in_quarantine:
         refused = f"{counted(now.in_quarantine, 'change')} that the database refuses"

@@ -62,6 +62,8 @@ class Status:
     """As the last tick saw them."""
     rescan: str
     """Why every workspace is to be looked at again; empty if none is."""
+    lacks_history: bool
+    """Runs from before capture are not all in the table."""
     audit_failures: list[str]
     quarantined: list[Quarantined]
     """The oldest ones."""
@@ -118,7 +120,7 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         copied = ("pending", "oldest_s", "in_quarantine", "rows", "tick_s", "audit_s", "capture_problems", "rescan",
-                  "audit_failures")  # fmt: skip
+                  "lacks_history", "audit_failures")  # fmt: skip
         quantiles = {"visible_p50_s": 0.50, "visible_p99_s": 0.99}
         return {
             **{name: getattr(self, name) for name in copied},
@@ -159,14 +161,15 @@ def _installation() -> dict[str, Any]:
     statement = compose(
         """SELECT extract(epoch FROM clock_timestamp() - ticked_at)::float8,
             extract(epoch FROM clock_timestamp() - audited_at)::float8, problems::text,
-            CASE WHEN rescan_after IS NULL THEN '' ELSE rescan_reason END, audit_failures::text
+            CASE WHEN rescan_after IS NULL THEN '' ELSE rescan_reason END, lacks_history, audit_failures::text
         FROM {installation} WHERE id = {only}""",
         installation=quoted(Installation._meta.db_table), only=Installation.ONLY,
     )  # fmt: skip
-    tick_s, audit_s, problems, rescan, failures = next(iter(rows(statement)), (None, None, "[]", "", "[]"))
+    never = (None, None, "[]", "", False, "[]")
+    tick_s, audit_s, problems, rescan, lacks_history, failures = next(iter(rows(statement)), never)
     return {
         "tick_s": tick_s, "audit_s": audit_s, "capture_problems": json.loads(problems), "rescan": rescan,
-        "audit_failures": json.loads(failures),
+        "lacks_history": bool(lacks_history), "audit_failures": json.loads(failures),
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.management.actions import SHOWN
-from workflows_tasks.models import CHANGES
+from workflows_tasks.models import CHANGES, Installation
 
 pytestmark = pytest.mark.host_independent
 
@@ -120,6 +120,30 @@ def test_verify_says_what_waits_for_how_long_and_answers_scripts_by_a_status_of_
     code, found = told("verify")
     assert (code, found["agrees"], found["drift"], found["waiting"]) == (2, False, 0, 2)
     assert found["oldest_change_s"] > 189
+
+
+def test_verify_says_which_rows_wait_for_a_backfill_and_repairs_none_of_them(three: ThreeWorkspaces) -> None:
+    three.run(5)
+    lose_changes()
+    three.run(6, workspace=three.beyond)
+    Installation.objects.update(lacks_history=True)
+    for arguments in ((), ("--repair",)):
+        code, shown = ran("verify", *arguments)
+        assert code == 2
+        first, *_ = shown.splitlines()
+        assert re.match(r"table and runs agree, except \d+ changes that wait, the oldest ", first), first
+        assert first.endswith(
+            "(2 rows), except 2 rows of history that is not filled yet (run: manage.py backfill start)"
+        ), first
+        assert re.findall("  (unfilled|waiting)  ", shown) == ["unfilled"] * 2 + ["waiting"] * 2
+    code, found = told("verify")
+    assert (code, found["agrees"], found["drift"], found["unfilled"], found["waiting"]) == (2, False, 0, 2, 2)
+    flush_all()
+    code, shown = ran("verify")
+    assert (code, shown.splitlines()[0]) == (
+        2, "table and runs agree, except 2 rows of history that is not filled yet (run: manage.py backfill start)"
+    )  # fmt: skip
+    assert "warn  history: the table lacks runs from before capture" in ran("status")[1]
 
 
 def test_verify_names_drift_first_repairs_it_and_agrees(three: ThreeWorkspaces) -> None:

@@ -11,6 +11,7 @@ from tests.conftest import Configure
 from tests.integration.comparison.corruptions import ThreeWorkspaces, lose_changes
 from tests.oracle import flush_all
 from workflows_tasks import history
+from workflows_tasks.capture import installation as installing
 from workflows_tasks.comparison import audit, verify
 from workflows_tasks.comparison import compare as comparing
 from workflows_tasks.models import Installation
@@ -77,6 +78,16 @@ def test_what_fails_is_kept_for_the_operator_and_passed_over(
     for _ in range(3 * audit.FAILURES_KEPT):
         audit.step()
     assert len(installation().audit_failures) <= audit.FAILURES_KEPT
+
+
+def test_history_that_nobody_has_filled_is_no_alarm(lost: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where runs were there before capture, the audit repairs nothing until a backfill has the workspace in its plan.
+    Without the app ``backfill`` it sees everything."""
+    installing.installation()
+    Installation.objects.update(lacks_history=True)
+    assert [audit.step() for _ in range(4)] == [0, 0, 0, 0]
+    monkeypatch.setattr(comparing, "_open_chunks", {})
+    assert [audit.step() for _ in range(4)] == [1, 1, 1, 0]
 
 
 def test_a_part_whose_step_is_killed_is_noted_and_passed_over(

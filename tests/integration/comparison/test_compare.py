@@ -15,7 +15,7 @@ from tests.oracle import assert_exact, flush_all
 from tests.threads import beside, until_waiting
 from workflows_tasks import conf, history
 from workflows_tasks.comparison import compare as comparing
-from workflows_tasks.comparison.compare import DRIFT, REFUSED, WAITING, compare, snapshot
+from workflows_tasks.comparison.compare import DRIFT, REFUSED, UNFILLED, WAITING, compare, snapshot
 from workflows_tasks.models import CHANGES
 from workflows_tasks.projection import changes, flush
 from workflows_tasks.projection.sql import EVERYWHERE, Range, Sql
@@ -83,14 +83,14 @@ def test_what_only_a_quarantined_change_explains_is_refused(three: ThreeWorkspac
     assert states() == [WAITING]
 
 
-def test_what_an_open_chunk_explains_waits(three: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_open_chunk_explains_is_unfilled(three: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch) -> None:
     three.run(5)
     three.run(5, workspace=three.beyond)
     lose_changes()
     text = history.workspace_text(three.workspace)
     monkeypatch.setattr(comparing, "_open_chunks", [lambda workspace: Sql(f"({workspace})::text = %s", (text,))])
     found = {each.workspace: each.state for each in compare(EVERYWHERE)}
-    assert found == {text: WAITING, history.workspace_text(three.beyond): DRIFT}
+    assert found == {text: UNFILLED, history.workspace_text(three.beyond): DRIFT}
 
 
 def test_grain_range_all_rows_and_parts(three: ThreeWorkspaces) -> None:

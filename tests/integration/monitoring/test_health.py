@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 
 from demo.servers import Process, free_port
 from tests import sessions
+from tests.backfill.given import carried_out, planned
 from tests.commands import ROOT
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
@@ -32,9 +33,11 @@ from tests.oracle import flush_all
 from workflows_tasks import conf, tasks
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER
+from workflows_tasks.comparison import compare
 from workflows_tasks.models import CHANGES, Installation, Shard
 from workflows_tasks.monitoring import health
 from workflows_tasks.monitoring.health import FAIL, OK, WARN
+from workflows_tasks.monitoring.status import status
 from workflows_tasks.projection.flush import flush
 
 pytestmark = pytest.mark.host_independent
@@ -281,6 +284,24 @@ def test_redis_is_away_which_is_no_failure(sound: Host, configure: Configure) ->
     assert found(FAIL) == {}
     configure(REDIS_URL="")
     assert "redis" not in found(OK)
+
+
+def test_history_that_is_not_filled(sound: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a backfill of everything has succeeded; meanwhile it is named."""
+    sound.make_runs(
+        3, workspaces=[sound.make_workspace()], workflows=[sound.make_workflow()], users=[sound.make_user()]
+    )
+    flush_all()
+    Installation.objects.update(lacks_history=True)
+    assert_told("history", "^the table lacks runs from before capture; run: manage.py backfill start$", state=WARN)
+    assert status().as_json()["lacks_history"] is True
+    backfill = planned()
+    assert_told("history", rf"; see backfill {backfill.pk} \(running\): manage.py backfill status", state=WARN)
+    carried_out(backfill)
+    assert found(WARN) == found(FAIL) == {}
+    Installation.objects.update(lacks_history=True)
+    monkeypatch.setattr(compare, "_open_chunks", {})
+    assert_told("history", 'add "backfill" to INSTALLED_APPS', state=WARN)
 
 
 def test_a_rescan_under_way_is_told(sound: Host) -> None:

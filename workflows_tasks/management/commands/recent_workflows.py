@@ -26,7 +26,7 @@ from workflows_tasks.projection.sql import Range, rows
 COLUMNS: Final = ("workspace", "uid", "workflow", "state", "kind", "stored_used_at", "stored_run", "used_at", "run")
 VERIFY: Final = (
     "Compare the table with the runs. Exit status 0: they agree; 1: they differ, or a part could not be compared; "
-    "2: they agree, except what waits or is in quarantine."
+    "2: they agree, except what waits, is in quarantine, or is of history that is not filled."
 )
 WISHES: Final = {
     "install": "create what is missing or outdated",
