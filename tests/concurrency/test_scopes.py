@@ -9,9 +9,11 @@ from django.db import connection
 
 from tests.concurrency.given import Given, ways_to_go
 from tests.concurrency.stepping import Actor, open_transaction
+from workflows_tasks import history
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
 from workflows_tasks.projection import changes, scopes
+from workflows_tasks.projection.changes import Scope
 
 has_hops = pytest.mark.where_allowed("workflow")
 """With hosts where something is between a run and its workflow."""
@@ -85,6 +87,19 @@ def test_a_scope_of_many_runs_is_split(given: Given, monkeypatch: pytest.MonkeyP
     given.lead_to(run, workflow)
     _flush_and_kill_each(given)
     assert {row.workflow for row in given.settle()} == {workflow.pk}
+
+
+@pytest.mark.host_independent
+def test_a_scope_of_more_rows_than_runs_is_not_split(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run has two rows. A scope that could not be cut would be replaced by itself for ever."""
+    monkeypatch.setattr(scopes, "MOST_RUNS", 3)
+    for minute in range(3):
+        given.run(minute, workflow=given.host.make_workflow())
+    assert len(given.settle()) == 6
+    key = history.workspace_text(given.workspace)
+    changes.log_scopes(given.shard, [Scope((), key, resolved().workspace.name, (key,), None, None)])
+    given.flush().finish()
+    assert not scopes_waiting()
 
 
 def test_every_run_is_split_by_workspace(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,10 @@ def _named(shard: int, scope: Scope) -> Sql:
 
 
 def _size(shard: int, scope: Scope) -> int:
-    """Runs of a scope, or its rows if these are more. Counting stops just past ``MOST_RUNS``."""
+    """Runs of a scope, or the runs that its rows name if these are more. Counting runs stops just past ``MOST_RUNS``.
+
+    Not rows: two may name one run, and a scope of few runs cannot be cut, however many rows it has.
+    """
     most = MOST_RUNS + 1
     sizes = [
         compose("SELECT count(*) AS size FROM (SELECT FROM {matched} LIMIT {most}) AS counted",
@@ -195,9 +198,8 @@ def _size(shard: int, scope: Scope) -> int:
     if _of_workspace(scope):
         sizes.append(
             compose(
-                "SELECT count(*) FROM (SELECT FROM {table} AS stored WHERE {named} LIMIT {most}) AS counted",
+                "SELECT count(DISTINCT stored.last_run_id) FROM {table} AS stored WHERE {named}",
                 named=_named(shard, scope),
-                most=most,
             )
         )
     return max(int(size) for (size,) in rows(join(" UNION ALL ", sizes)))
