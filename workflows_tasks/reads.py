@@ -50,7 +50,7 @@ def recent_workflows(workspace: Any, user: Any = None, limit: int = 4, *, fresh:
         raise InvalidArgument(f"limit is {limit!r}; ask for at least 1 workflow.")
     key, user_value = page_of(workspace, user)
     if fresh:
-        return WorkspaceRecentWorkflow.objects.using(host().database).raw(*_fresh(key, user_value, limit))
+        return QuerySet(WorkspaceRecentWorkflow, using=host().database).raw(*_fresh(key, user_value, limit))
     newest = RecentWorkflows(WorkspaceRecentWorkflow)
     newest.page = (key, user_value, limit)
     return newest
