@@ -159,7 +159,7 @@ def problems() -> list[Problem]:
     where = names()
     if where is None:
         return [Problem(CHANGES, "the tables of this package are missing; run: manage.py migrate")]
-    if _is_absent():
+    if _is_absent(where):
         return [Problem(CHANGES, f"capture is not installed, so nothing is logged; run: {COMMAND}")]
     wrong = list(_problems_of_log(where))
     with suppress(Installation.DoesNotExist):
@@ -172,17 +172,16 @@ def problems() -> list[Problem]:
 def problems_of_pages() -> list[Problem]:
     """What is wrong with fresh pages. It is apart from ``problems``, because no write is missed meanwhile."""
     where = names()
-    if where is None or _is_absent():
+    if where is None or _is_absent(where):
         return []
     name, body, _ = _of_pages(where.schema)
     what = f"is missing or outdated: fresh pages fail, or show what counted before; run: {COMMAND}"
     return [Problem(name, what)] if _body(name) != body else []
 
 
-def _is_absent() -> bool:
-    """Whether nothing that captures is there: no function, and so no trigger."""
-    mine = "proname ~ '^recent_workflows_' AND prorettype = 'trigger'::regtype"
-    return not _rows(f"SELECT FROM pg_proc WHERE {mine} LIMIT 1")
+def _is_absent(where: Names) -> bool:
+    """Whether no function that captures is there, and so no trigger."""
+    return all(_body(name) is None for table in triggers.tables(host()) for name in _functions(table, where))
 
 
 def _problems_of_log(where: Names) -> Iterator[Problem]:

@@ -219,7 +219,8 @@ def test_the_hosts_statement_does_not_fail_for_want_of_temporary_files(sample: S
 
 
 def test_app_works_while_nothing_is_installed(sample: Sample) -> None:
-    """Before the first ``triggers --install``, or after ``--remove``."""
+    """Before the first ``triggers --install``, or after ``--remove``, also if a function of another table is left."""
+    execute(triggers.create_function('public."recent_workflows_of_another_table"', triggers.OFF))
     assert not installation.remove()
     try:
         sample.host.save_again(sample.other)
@@ -228,6 +229,7 @@ def test_app_works_while_nothing_is_installed(sample: Sample) -> None:
         (told,) = health.capture_problems()
         assert told == f"{CHANGES}: capture is not installed, so nothing is logged; run: {COMMAND}"
     finally:
+        execute('DROP FUNCTION public."recent_workflows_of_another_table"')
         assert not installation.install()
     tick()
     sample.check()
