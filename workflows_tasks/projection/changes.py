@@ -299,14 +299,20 @@ def status() -> list[ShardChanges]:
     return [ShardChanges(*row) for row in rows(statement)]
 
 
-def waiting() -> list[int]:
-    """Shards with a change that can be taken. Nothing is counted, so a flood is no slower than one change."""
+def waiting(before: str | None = None) -> list[int]:
+    """Shards with a change that can be taken. Nothing is counted, so a flood is no slower than one change.
+
+    Args:
+        before: a moment; only scopes, and changes that are older.
+    """
     statement = compose(
         # In the index's order: for EXISTS the planner reads the whole log, once for each shard where nothing waits.
         """SELECT shard FROM generate_series(0, {last}) AS shard CROSS JOIN LATERAL (
-            SELECT FROM {log} WHERE {log}.shard = shard.shard AND {takeable} ORDER BY workspace, at LIMIT 1
+            SELECT FROM {log} WHERE {log}.shard = shard.shard AND {takeable} AND {older}
+            ORDER BY workspace, at LIMIT 1
         ) AS one ORDER BY shard""",
         last=conf.settings().shards - 1, takeable=TAKEABLE,
+        older="true" if before is None else "(run IS NULL OR at < " + value(before) + "::timestamptz)",
     )  # fmt: skip
     return [shard for (shard,) in rows(statement)]
 

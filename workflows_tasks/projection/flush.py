@@ -131,23 +131,29 @@ def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
 
 
 def flush_all(progress: Callable[[int], None] = lambda _: None) -> Flushed:
-    """Flush every shard, in this process, until nothing can be taken; ``progress`` is called with changes flushed.
+    """Flush, in this process, all changes that are there now; ``progress`` is called with changes flushed.
+
+    What is written meanwhile is not waited for, or this would never end beside writers.
 
     Raises:
         as ``flush``.
     """
     total = Flushed()
     changes.deal_again()
+    ((now,),) = rows(Sql("SELECT clock_timestamp()::text"))
     waiting = list(range(conf.settings().shards))
     while waiting:
+        is_busy = False
         for shard in waiting:
             done = flush(shard)
             progress(done.changes)
             total.changes += done.changes
             total.rows += done.rows
-            total.is_busy = total.is_busy or done.is_busy
+            is_busy = is_busy or done.is_busy
+        total.is_busy = total.is_busy or is_busy
         changes.deal_again()
-        waiting = changes.waiting()
+        # Another flush may have logged a scope's runs anew just now: they are younger than the scope.
+        waiting = changes.waiting(before=None if is_busy else now)
     return total
 
 

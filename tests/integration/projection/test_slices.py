@@ -213,3 +213,19 @@ def test_counters_are_of_the_flushs_own_transaction(live: Host, near: Neighbours
     assert counters["rows_advanced"] == 2
     assert counters["slices"] >= 1
     assert Shard.objects.get(number=near.shard).flushed_at is not None
+
+
+def test_flushing_all_ends_beside_writers(live: Host, near: Neighbours) -> None:
+    """Somebody saves a run after each flush, so the log is never empty."""
+    calls, user = 0, live.make_user()
+
+    def save(_: int) -> None:
+        nonlocal calls
+        calls += 1
+        assert calls < 100, "it goes on for ever"
+        workspace, workflow = near.workspaces[0], live.make_workflow()
+        live.make_run(workspace=workspace, workflow=workflow, user=user, used_at=moment(calls))
+
+    save(0)
+    assert flushing.flush_all(save).changes
+    assert changes.waiting()
