@@ -303,7 +303,7 @@ def waiting(before: str | None = None) -> list[int]:
     """Shards with a change that can be taken. Nothing is counted, so a flood is no slower than one change.
 
     Args:
-        before: a moment; only scopes, and changes that are older.
+        before: a moment; only changes that are older.
     """
     statement = compose(
         # In the index's order: for EXISTS the planner reads the whole log, once for each shard where nothing waits.
@@ -312,7 +312,7 @@ def waiting(before: str | None = None) -> list[int]:
             ORDER BY workspace, at LIMIT 1
         ) AS one ORDER BY shard""",
         last=conf.settings().shards - 1, takeable=TAKEABLE,
-        older="true" if before is None else "(run IS NULL OR at < " + value(before) + "::timestamptz)",
+        older="true" if before is None else "at < " + value(before) + "::timestamptz",
     )  # fmt: skip
     return [shard for (shard,) in rows(statement)]
 

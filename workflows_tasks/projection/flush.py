@@ -143,17 +143,17 @@ def flush_all(progress: Callable[[int], None] = lambda _: None) -> Flushed:
     ((now,),) = rows(Sql("SELECT clock_timestamp()::text"))
     waiting = list(range(conf.settings().shards))
     while waiting:
-        is_busy = False
+        is_cut_short = False
         for shard in waiting:
             done = flush(shard)
             progress(done.changes)
             total.changes += done.changes
             total.rows += done.rows
-            is_busy = is_busy or done.is_busy
-        total.is_busy = total.is_busy or is_busy
+            total.is_busy = total.is_busy or done.is_busy
+            is_cut_short = is_cut_short or done.is_busy or done.more
         changes.deal_again()
-        # Another flush may have logged a scope's runs anew just now: they are younger than the scope.
-        waiting = changes.waiting(before=None if is_busy else now)
+        # What a scope was replaced by is younger than the scope, and may not be flushed yet.
+        waiting = changes.waiting(before=None if is_cut_short else now)
     return total
 
 
