@@ -102,6 +102,18 @@ def test_a_scope_of_more_rows_than_runs_is_not_split(given: Given, monkeypatch: 
     assert not scopes_waiting()
 
 
+@pytest.mark.host_independent
+def test_a_scope_is_cut_in_the_order_of_its_keys(given: Given) -> None:
+    """By their texts 10 comes before 9."""
+    key = history.workspace_text(given.workspace)
+    made = [given.run(minute) for minute in range(2)]
+    for number, run in zip(("9", "10"), made, strict=True):
+        given.host.run_model._base_manager.filter(pk=run.pk).update(id=int(f"90000000{number}"))
+    scope = Scope((), key, resolved().workspace.name, (key,), None, None)
+    cuts = [part.high for part in scopes._ranges(given.shard, scope, 1)]
+    assert cuts == ["900000009", "9000000010", None]
+
+
 def test_every_run_is_split_by_workspace(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scopes, "WORKSPACES_AT_ONCE", 1)
     for minute in range(3):

@@ -276,7 +276,10 @@ def _workspaces(shard: int, scope: Scope) -> list[str]:
 
 
 def _ranges(shard: int, scope: Scope, most: int) -> list[Scope]:
-    """Cut a scope into ranges of ``most`` runs. At its two ends the limits are the scope's own, if it has any."""
+    """Cut a scope into ranges of ``most`` runs. At its two ends the limits are the scope's own, if it has any.
+
+    Cuts are in the order of the keys, not of their texts: else the first range could be the scope itself again.
+    """
     runs = compose("SELECT matched.run FROM {matched}", matched=_matched(shard, scope))
     if _of_workspace(scope):
         runs = runs + compose(
@@ -286,7 +289,7 @@ def _ranges(shard: int, scope: Scope, most: int) -> list[Scope]:
     statement = compose(
         """SELECT {text} FROM (
             SELECT runs.run, row_number() OVER (ORDER BY runs.run) AS position FROM ({runs}) AS runs(run)
-        ) AS numbered WHERE mod(position, {most}) = 0 ORDER BY run""",
+        ) AS numbered WHERE mod(position, {most}) = 0 ORDER BY numbered.run""",
         text=text_of("run"), runs=runs, most=most,
     )  # fmt: skip
     cuts = [run for (run,) in rows(statement)]
