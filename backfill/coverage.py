@@ -34,8 +34,8 @@ def is_filled(workspace: Any) -> bool:
     return bool(answer)
 
 
-def open_sql(workspace: str) -> Sql:
-    """Condition, for ``history.open_chunks``: a workspace's history is not filled, so table and runs may differ there.
+def unfilled_sql(workspace: str) -> Sql:
+    """Condition, for ``history.register_unfilled``: a workspace's history is not filled.
 
     A chunk of it is open, or it is not filled and no other backfill has filled the workspace. Or the table lacks
     history, and no plan has the workspace.

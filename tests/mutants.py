@@ -411,8 +411,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "an advance's key order",
         _reworded(
             (
-                "NOT EXISTS \\(SELECT FROM untrue\\) ORDER BY workspace, uid, workflow",
-                "NOT EXISTS (SELECT FROM untrue) ORDER BY workspace DESC, uid DESC, workflow DESC",
+                "NOT EXISTS \\(SELECT FROM not_true\\) ORDER BY workspace, uid, workflow",
+                "NOT EXISTS (SELECT FROM not_true) ORDER BY workspace DESC, uid DESC, workflow DESC",
             )
         ),
         [f"{KEY_ORDER}advances"],
@@ -422,9 +422,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
         _reworded(("ORDER BY position", "ORDER BY position DESC")),
         [f"{KEY_ORDER}advances_beside_a_recompute"],
     ),
-    "untrue-not-asked": Mutant(
-        "that an advance asks which rows became untrue",
-        _reworded((r", EXISTS \(SELECT FROM untrue\)", ", false")),
+    "truth-not-asked": Mutant(
+        "that an advance asks which rows are not true any more",
+        _reworded((r", EXISTS \(SELECT FROM not_true\)", ", false")),
         [f"{KEY_ORDER}recomputes"],
     ),
     "kinds-apart": Mutant(

@@ -110,8 +110,10 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[che
         return []
     found: list[checks.CheckMessage] = []
     try:
-        for check in (_version, _row_security, _spelling, _columns, _capture, _indexes):
+        for check in (_version, _row_security, _spelling, _columns):
             found += check(host)
+        unapplied = _unapplied(host)
+        found += [*_capture(host, unapplied), *_indexes(host, unapplied)]
     except (DatabaseError, InterfaceError, NodeNotFoundError):
         pass  # Django says so itself, and better
     return found
@@ -204,10 +206,10 @@ def _columns(host: Host) -> Iterator[checks.CheckMessage]:
             )
 
 
-def _capture(host: Host) -> Iterator[checks.CheckMessage]:
+def _capture(host: Host, unapplied: set[str]) -> Iterator[checks.CheckMessage]:
     """Silent while ``migrate`` has something to do, for it installs what is missing when it has done it."""
     ours = {"workflows_tasks", host.run._meta.app_label, *(hop.model._meta.app_label for hop in host.path)}
-    if installation.names() is None or ours & _unapplied(host):
+    if installation.names() is None or ours & unapplied:
         return
     for problem in health.capture_problems():
         yield checks.Warning(
@@ -217,9 +219,8 @@ def _capture(host: Host) -> Iterator[checks.CheckMessage]:
         )
 
 
-def _indexes(host: Host) -> Iterator[checks.CheckMessage]:
+def _indexes(host: Host, unapplied: set[str]) -> Iterator[checks.CheckMessage]:
     """Silent for an app with migrations that are not applied yet: one of them may make the index."""
-    unapplied = _unapplied(host)
     for need, create in indexes.missing(host):
         table, label = need.model._meta.db_table, need.model._meta.label
         if need.model._meta.app_label in unapplied:

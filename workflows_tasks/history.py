@@ -18,9 +18,9 @@ from workflows_tasks.comparison.compare import (
     DRIFT,
     Difference,
     compare,
+    register_unfilled,
     snapshot,
 )
-from workflows_tasks.comparison.compare import explain_by as open_chunks
 from workflows_tasks.comparison.verify import Part, estimated_runs, parts, repair, repair_now, runs_of
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.host import Host, host
@@ -55,8 +55,8 @@ __all__ = [
     "DRIFT", "EVERYWHERE", "STATEMENT_TIMEOUT", "Difference", "Host", "Part", "Range", "Sql", "brief",
     "capture_problems", "column_type", "compare", "compose", "database", "estimated_runs", "execute", "fill",
     "fragments", "host", "is_refusal", "join", "keys", "lacks_history", "limits", "not_true", "note_filled",
-    "oldest_change_s", "open_chunks", "parse_range", "parts", "printable", "quoted", "read_committed",
-    "recheck_filled", "repair", "repair_now", "rows", "runs_of", "say", "snapshot", "span", "sqlstate", "text_of",
+    "oldest_change_s", "parse_range", "parts", "printable", "quoted", "read_committed", "recheck_filled",
+    "register_unfilled", "repair", "repair_now", "rows", "runs_of", "say", "snapshot", "span", "sqlstate", "text_of",
     "value", "workspace_text",
 ]  # fmt: skip
 

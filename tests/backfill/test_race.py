@@ -115,12 +115,12 @@ def test_a_run_that_goes_between_a_fills_write_and_its_commit(
     gone = run_gone_while_it_is_filled(history, lease, steps)
     assert state_of(gone) == {"unfilled"}
     with monkeypatch.context() as patch:
-        patch.setattr(compare, "_open_chunks", [])
+        patch.setattr(compare, "_unfilled", [])
         assert state_of(gone) == {"drift"}, "nothing but the open chunk explains it"
     ends(backfill, lease)  # type: ignore[operator]
     assert not [chunk for chunk in chunks(backfill, is_open=True) if chunk.passed or not chunk.planned]
     with monkeypatch.context() as patch:
-        patch.setattr(compare, "_open_chunks", [])
+        patch.setattr(compare, "_unfilled", [])
         assert state_of(gone) == {"waiting"}, "its rows are in the change log"
     flush_all()
     assert gone not in {str(row.run) for row in stored()}

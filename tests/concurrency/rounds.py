@@ -404,7 +404,7 @@ def _close(key: int) -> None:
         _set_open(key, is_open=False)
 
 
-def _open_chunks(workspace: str) -> Any:
+def _unfilled(workspace: str) -> Any:
     from workflows_tasks import history
 
     return history.compose("EXISTS (SELECT FROM chunk WHERE open AND workspace = {workspace})", workspace=workspace)
@@ -419,7 +419,7 @@ def run(options: argparse.Namespace) -> Outcome:
     from workflows_tasks.capture import nudge
 
     nudge.nudge = lambda *_: None  # flushers flush all the time
-    history.open_chunks(_open_chunks, str)
+    history.register_unfilled(_unfilled, str)
     if options.mutation:
         mutants.apply(options.mutation)
     delay_s = options.delay_ms / 1000

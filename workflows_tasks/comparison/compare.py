@@ -24,7 +24,6 @@ from workflows_tasks.projection.sql import (
     compose,
     cursor,
     fragments,
-    join,
     newest_per_key,
     not_true,
     of_grain,
@@ -43,22 +42,23 @@ AGREES: Final = "agrees"
 LOCK_S: Final = 5.0
 """Seconds that a comparison waits for whoever truncates or alters a table of the host's."""
 
-_open_chunks: dict[Callable[[str], Sql], Callable[[], str]] = {}
+_unfilled: list[tuple[Callable[[str], Sql], Callable[[], str]]] = []
+"""What the app ``backfill`` has registered; empty where it is not installed."""
 
 
-def explain_by(condition: Callable[[str], Sql], advice: Callable[[], str]) -> None:
-    """Register who knows where history is not filled yet: the app ``backfill``.
+def register_unfilled(condition: Callable[[str], Sql], advice: Callable[[], str]) -> None:
+    """Register who knows where history is not filled yet. The last one counts.
 
     Args:
-        condition: given SQL of a workspace, returns a condition that is true if a difference there is explained.
+        condition: given SQL of a workspace, returns a condition that is true if its history is not filled.
         advice: returns what to do about it, for people.
     """
-    _open_chunks[condition] = advice
+    _unfilled[:] = [(condition, advice)]
 
 
 def advice_to_fill() -> str:
     """What to do about history that is not filled, for people."""
-    for advice in _open_chunks.values():
+    for _, advice in _unfilled:
         return advice()
     return 'add "backfill" to INSTALLED_APPS, then run: manage.py migrate, and manage.py backfill start'
 
@@ -163,7 +163,7 @@ def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows
         )
         SELECT {workspace}, uid, {workflow}, stored_used_at::text, {stored_run}, used_at::text, {run},
                CASE WHEN NOT differs THEN '{agrees}'
-                    WHEN {by_change} THEN '{waiting}' WHEN {open} THEN '{unfilled}'
+                    WHEN {by_change} THEN '{waiting}' WHEN {of_unfilled} THEN '{unfilled}'
                     WHEN {by_refused} THEN '{refused}' ELSE '{drift}' END
         FROM difference WHERE {shown}
         ORDER BY difference.workspace, uid, coalesce(used_at, stored_used_at) DESC
@@ -171,7 +171,7 @@ def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows
         truth=newest_per_key(parts.live, of_live), of_stored=of_stored, of_uid=of_uid,
         differs=differs, expected=expected, workspace=text_of("workspace"), workflow=text_of("workflow"),
         stored_run=text_of("stored_run"), run=text_of("run"), agrees=AGREES, waiting=WAITING, unfilled=UNFILLED,
-        refused=REFUSED, drift=DRIFT, open=_open(), by_change=_explained("change.error IS NULL"),
+        refused=REFUSED, drift=DRIFT, of_unfilled=_of_unfilled(), by_change=_explained("change.error IS NULL"),
         by_refused=_explained("change.error IS NOT NULL"), shown="true" if all_rows else "differs",
     )  # fmt: skip
 
@@ -201,8 +201,10 @@ def _expected(among: Range, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sq
     )  # fmt: skip
 
 
-def _open() -> Sql:
-    return join(" OR ", [Sql("false"), *(condition("difference.workspace") for condition in _open_chunks)])
+def _of_unfilled() -> Sql:
+    for condition, _ in _unfilled:
+        return condition("difference.workspace")
+    return Sql("false")
 
 
 def _explained(kind: str) -> Sql:

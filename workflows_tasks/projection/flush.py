@@ -216,7 +216,7 @@ WITH taken AS MATERIALIZED (
            coalesce((newest.used_at, newest.run) > (stored.last_used_at, stored.last_run_id), true) AS is_newer
     FROM {newest} LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
                                                = (newest.workspace, newest.uid, newest.workflow)
-), untrue AS MATERIALIZED (
+), not_true AS MATERIALIZED (
     SELECT workspace_id AS workspace, uid, published_run_id AS workflow, last_used_at AS was_used_at,
            last_run_id AS was_run
     FROM {table} AS stored WHERE last_run_id = ANY({runs}) AND {stored_in_shard}
@@ -229,10 +229,12 @@ WITH taken AS MATERIALIZED (
 
 
 def _of_runs(shard: int, runs: Sequence[str], rest: Sql) -> Sql:
-    """A statement about these runs. ``compared`` has their keys' newest beside the rows, ``untrue`` what to recompute.
+    """A statement about these runs. ``compared`` has the newest of each key beside its row.
 
-    A row is untrue if its run has another key now, or none, or is older than the row says. A row whose run is not among
-    these runs is not looked at: if that run changed, its change still waits.
+    ``not_true`` has the rows to recompute: their runs are gone, do not count, have another key, or are older than the
+    row says.
+
+    A row whose run is not among these runs is not looked at. If that run changed, its change still waits.
 
     ``NOT IN`` is always hashed. A join would be as fast only while the planner knows how many runs there are.
     """
@@ -253,10 +255,10 @@ def _advance(shard: int, runs: Sequence[str]) -> Sql:
     """
     newer = Sql(
         "SELECT workspace, uid, workflow, used_at, run FROM compared "
-        "WHERE is_newer AND NOT EXISTS (SELECT FROM untrue) ORDER BY workspace, uid, workflow"
+        "WHERE is_newer AND NOT EXISTS (SELECT FROM not_true) ORDER BY workspace, uid, workflow"
     )
     written = "written AS (" + writer.upsert(newer) + ")"
-    return _of_runs(shard, runs, written + " SELECT (SELECT count(*) FROM written), EXISTS (SELECT FROM untrue)")
+    return _of_runs(shard, runs, written + " SELECT (SELECT count(*) FROM written), EXISTS (SELECT FROM not_true)")
 
 
 def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[Key]]:
@@ -279,10 +281,10 @@ def _decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[Key]]:
 
 
 _CONCERNED: Final = """concerned AS (
-    SELECT '{recompute}' AS kind, untrue.*, NULL::timestamptz AS used_at, NULL::{run_type} AS run FROM untrue
+    SELECT '{recompute}' AS kind, not_true.*, NULL::timestamptz AS used_at, NULL::{run_type} AS run FROM not_true
     UNION ALL
     SELECT '{advance}', workspace, uid, workflow, was_used_at, was_run, used_at, run FROM compared
-    WHERE is_newer AND (workspace, uid, workflow) NOT IN (SELECT workspace, uid, workflow FROM untrue)
+    WHERE is_newer AND (workspace, uid, workflow) NOT IN (SELECT workspace, uid, workflow FROM not_true)
 )
 SELECT kind, {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
 FROM concerned ORDER BY concerned.workspace, concerned.uid, concerned.workflow"""

@@ -90,7 +90,7 @@ def test_flush_says_what_it_did_and_that_nothing_is_pending(three: ThreeWorkspac
     flush_all()
     assert ran("flush") == (0, "nothing is pending\n")
     three.run(5)
-    assert "2 rows written; nothing is pending" in ran("flush")[1]
+    assert "2 rows written; nothing from before is pending" in ran("flush")[1]
     assert_exact(three.host)
     run = three.run(6)
     with connection.cursor() as cursor:

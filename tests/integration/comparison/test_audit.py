@@ -86,7 +86,7 @@ def test_history_that_nobody_has_filled_is_no_alarm(lost: ThreeWorkspaces, monke
     installing.installation()
     Installation.objects.update(lacks_history=True)
     assert [audit.step() for _ in range(4)] == [0, 0, 0, 0]
-    monkeypatch.setattr(comparing, "_open_chunks", {})
+    monkeypatch.setattr(comparing, "_unfilled", [])
     assert [audit.step() for _ in range(4)] == [1, 1, 1, 0]
 
 

@@ -300,7 +300,7 @@ def test_history_that_is_not_filled(sound: Host, monkeypatch: pytest.MonkeyPatch
     carried_out(backfill)
     assert found(WARN) == found(FAIL) == {}
     Installation.objects.update(lacks_history=True)
-    monkeypatch.setattr(compare, "_open_chunks", {})
+    monkeypatch.setattr(compare, "_unfilled", [])
     assert_told("history", 'add "backfill" to INSTALLED_APPS', state=WARN)
 
 

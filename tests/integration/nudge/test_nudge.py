@@ -50,6 +50,20 @@ def test_a_quiet_shard_is_flushed_at_once(live: Host, connected: Gate, run: Any,
     assert message.headers["timelimit"] == [limit_s, limit_s]
 
 
+@host_independent
+def test_a_save_nudges_the_shard_of_the_settings_in_force(
+    live: Host, connected: Gate, run: Any, taken: Taken, shard: int, configure: Configure
+) -> None:
+    """A process remembers the shards of its workspaces."""
+    for shards, expected in ((conf.settings().shards, shard), (1, 0)):
+        configure(SHARDS=shards)
+        nudge.reset()
+        nudge.unmark(expected)
+        live.save_again(run)
+        (message,) = taken()
+        assert message.payload[0][0] == expected
+
+
 def test_until_that_flush_saves_send_nothing_more(live: Host, connected: Gate, run: Any, taken: Taken) -> None:
     for _ in range(10):
         live.save_again(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -213,6 +215,30 @@ def test_counters_are_of_the_flushs_own_transaction(live: Host, near: Neighbours
     assert counters["rows_advanced"] == 2
     assert counters["slices"] >= 1
     assert Shard.objects.get(number=near.shard).flushed_at is not None
+
+
+def test_a_flush_goes_on_after_a_slice_that_forgot_nothing(
+    live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full slice keeps all changes of a workspace until the last of its keys is done."""
+    monkeypatch.setattr(flushing, "MOST_RECOMPUTED", 1)
+    monkeypatch.setattr(searches, "PASS_RUNS", 1_000)
+    filled(near, 6, workflows=3)
+    hide_all(near)
+    flush(near.shard)
+    assert not changes.waiting()
+    assert_exact(live)
+
+
+def test_flushing_all_waits_for_what_replaces_a_scope(
+    live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is younger than the scope. Here the time of each flush is over after one round."""
+    filled(near, 3)
+    changes.log_everything()
+    monkeypatch.setattr(flushing, "time", SimpleNamespace(monotonic=count(0, 100).__next__))
+    flushing.flush_all()
+    assert not changes.waiting()
 
 
 def test_flushing_all_ends_beside_writers(live: Host, near: Neighbours) -> None:

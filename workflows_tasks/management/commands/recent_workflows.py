@@ -118,8 +118,10 @@ class Command(ActionCommand):
             self.stdout.write("nothing is pending")
         else:
             again = f" ({retried:,} from quarantine)" if retried else ""
-            rows_written = f"{counted(done.rows, 'row')} written"
-            self.stdout.write(f"flushed {counted(done.changes, 'change')}{again}; {rows_written}; nothing is pending")
+            self.stdout.write(
+                f"flushed {counted(done.changes, 'change')}{again}; {counted(done.rows, 'row')} written; "
+                "nothing from before is pending"
+            )
 
     def _verify(self, **options: Any) -> None:
         among, repair = history.parse_range(options["workspaces"]), options["repair"]
