@@ -23,7 +23,7 @@ class BackfillConfig(AppConfig):
 
     def ready(self) -> None:
         from backfill import checks, tasks  # noqa: F401  # registered by being imported
-        from backfill.coverage import advice, unfilled_sql
+        from backfill.coverage import advice, trouble, unfilled_sql
         from workflows_tasks import history
 
-        history.register_unfilled(unfilled_sql, advice)
+        history.register_unfilled(unfilled_sql, advice, trouble)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backfill import models
+from backfill import models, progress
 from backfill.models import NOT_FILLED, Backfill, Chunk
 from backfill.states import BackfillStatus, Kind
 from workflows_tasks import history
@@ -65,6 +65,18 @@ def advice() -> str:
     if newest is None or newest.status in {BackfillStatus.SUCCEEDED, BackfillStatus.CANCELLED}:
         return "run: manage.py backfill start"
     return f"see backfill {newest.pk} ({newest.status}): manage.py backfill status {newest.pk}"
+
+
+def trouble() -> str:
+    """Why the newest backfill does not go on, or that it failed, for people; empty if neither."""
+    newest = (models.current() or models.backfills().first()) if _is_migrated() else None
+    if newest is None:
+        return ""
+    if newest.status == BackfillStatus.FAILED:
+        return f"backfill {newest.pk} failed: {newest.error}; see: manage.py backfill status {newest.pk}"
+    seen = progress.of(newest)
+    reasons = [*seen.reasons, *(f"chunk {chunk.pk} is to be tried again: {chunk.error}" for chunk in seen.retrying)]
+    return f"backfill {newest.pk} waits: {'; '.join(reasons[:3])}" if seen.waits else ""
 
 
 def _covers(workspace: str) -> str:

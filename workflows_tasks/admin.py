@@ -5,14 +5,14 @@ Built for a table of any size: see ``admin_search``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import ShowFacets
 from django.contrib.admin.utils import quote
 from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.models import Model, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
@@ -138,6 +138,8 @@ class WorkspaceRecentWorkflowAdmin(ReadOnlyAdmin):
     @admin.display(description="State")
     def state(self, row: Any) -> str:
         """Whether changes of its workspace wait: the row may be about to change."""
+        if row.waiting is None:
+            return _badge("fails", "unknown: the change log cannot be read")
         pending, oldest_s, refused = row.waiting
         if refused:
             return _badge("fails", f"{counted(refused, 'change')} of its workspace in quarantine")
@@ -191,10 +193,9 @@ def _badge(state: str, text: str) -> SafeString:
 
 def _pipeline() -> dict[str, Any]:
     """What stands above the list: what is wrong and why, and figures."""
+    now = _or_none(status)
     wrong = [finding for finding in health.look() if finding.state != health.OK]
-    try:
-        now = status()
-    except (DatabaseError, InterfaceError):
+    if now is None:
         return {"findings": wrong}
     visible = None if now.visible_is_past else (age(now.visible_s(0.50)), age(now.visible_s(0.99)))
     return {"findings": wrong, "now": now, "oldest": age(now.oldest_s), "visible": visible}
@@ -222,10 +223,19 @@ def _complete(listed: Sequence[Any]) -> None:
     """Give rows the names of what they name, and what waits in their workspaces: one query for each, for a page."""
     names = {name: _names(getattr(host(), name), {getattr(row, COLUMNS[name]) for row in listed}) for name in COLUMNS}
     texts = {key: history.workspace_text(key) for key in {row.workspace_id for row in listed}}
-    waiting = _waiting(list(texts.values()))
+    waiting = _or_none(lambda: _waiting(list(texts.values())))
     for row in listed:
         row.names = {name: names[name].get(getattr(row, COLUMNS[name])) for name in COLUMNS}
-        row.waiting = waiting.get(texts[row.workspace_id], (0, None, 0))
+        row.waiting = None if waiting is None else waiting.get(texts[row.workspace_id], (0, None, 0))
+
+
+def _or_none(read: Callable[[], Any]) -> Any:
+    """What is read; None if one of our tables is missing. A savepoint, because the request may be a transaction."""
+    try:
+        with transaction.atomic(using=host().database):
+            return read()
+    except (DatabaseError, InterfaceError):
+        return None
 
 
 class _NotCheap(Exception):

@@ -135,7 +135,8 @@ class Installation(models.Model):
     ticked_at = models.DateTimeField(null=True, help_text="Heartbeat: the last tick.")
     audited_at = models.DateTimeField(null=True, help_text="Heartbeat: the last step of the audit.")
     audit_after = models.TextField(null=True, help_text="The workspace after which the audit goes on.")  # noqa: DJ001
-    audit_failures = models.JSONField(default=list, help_text="Ranges that the audit could not compare.")
+    audit_part = models.TextField(default="", help_text="What the audit compares now; empty between two steps.")
+    audit_findings = models.JSONField(default=list, help_text="What the audit found in this round, the newest first.")
 
     def __str__(self) -> str:
         return f"{self.shards} shards"

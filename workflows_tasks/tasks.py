@@ -13,6 +13,7 @@ from celery import shared_task
 from workflows_tasks import tick as ticking
 from workflows_tasks.comparison import audit as auditing
 from workflows_tasks.errors import WrongShards
+from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import chain
 from workflows_tasks.projection.flush import DB_ERRORS
 from workflows_tasks.queues import Periodic
@@ -33,7 +34,10 @@ def flush(shard: int, nudge_failures: int = 0, *, due_us: int | None = None, gat
 @shared_task(base=Periodic, ignore_result=True)
 def tick() -> None:
     """On beat: changes that no flush is due for, and whether everything is still captured."""
-    ticking.tick()
+    try:
+        ticking.tick()
+    except WrongShards as error:
+        telemetry.tick_refused(error)
 
 
 @shared_task(base=Periodic, ignore_result=True)

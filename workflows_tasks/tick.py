@@ -20,9 +20,15 @@ LATE_WINDOWS: Final = 1.0
 
 
 def tick() -> list[int]:
-    """Look once; returns the shards that a flush message was sent for."""
+    """Look once; returns the shards that a flush message was sent for.
+
+    Raises:
+        WrongShards: this process is set to another number of shards than the database. It would take the triggers'
+            functions for outdated, and deal out the log to shards of its own.
+    """
     row = installation.installation()
     _rows().update(ticked_at=Now())  # first, to show that beat runs even if the rest fails
+    installation.check_shards(row.shards)
     _watch(row)
     _rescan_if_due(row)
     changes.deal_again()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +21,7 @@ from django.db import OperationalError, connections, transaction
 from workflows_tasks import conf
 from workflows_tasks.capture import triggers
 from workflows_tasks.capture.triggers import Names, Table
-from workflows_tasks.errors import NotInstalled
+from workflows_tasks.errors import NotInstalled, WrongShards
 from workflows_tasks.host import described, host
 from workflows_tasks.models import CHANGES, Installation, Shard, WorkspaceRecentWorkflow
 from workflows_tasks.monitoring import telemetry
@@ -256,6 +258,20 @@ def installation() -> Installation:
     return row
 
 
+def check_shards(agreed: int) -> None:
+    """Refuse to go on in a process that is set to another number of shards than the database.
+
+    Raises:
+        WrongShards: names this process and both numbers.
+    """
+    wanted = conf.settings().shards
+    if wanted != agreed:
+        raise WrongShards(
+            f"SHARDS is {wanted} in process {os.getpid()} on {socket.gethostname()} and {agreed} in the database, so "
+            f"that process flushes nothing. Deploy one number everywhere, then run: {COMMAND}"
+        )
+
+
 def fingerprint() -> str:
     """A digest of which runs count, and for whom. A deploy that changes this makes rows wrong without a write."""
     the_host, settings = host(), conf.settings()
@@ -427,14 +443,13 @@ def _patiently(table: Table, mode: str, wanted: list[str], tell: Callable[[str],
             return None
         time.sleep(0.005)  # not a wait for somebody: the next attempt at a moment without a writer
     for wait_ms in WAITS_MS:
-        blockers = _blockers(seen.oid)
-        tell(f"{table.name}: waits up to {wait_ms / 1000:g} s for {blockers}")
+        tell(f"{table.name}: waits up to {wait_ms / 1000:g} s for {_holders(seen.name)}")
         locking = [f"SET LOCAL lock_timeout = {wait_ms}", f"LOCK TABLE {seen.name} IN {mode} MODE"]
         if _once(*locking, *wanted):
             tell(f"{table.name}: done")
             return None
     return Problem(
-        table.name, f"its lock was not to be had; it was held by {_blockers(seen.oid)}. Run later: {COMMAND}"
+        table.name, f"its lock was not to be had; it was held by {_holders(seen.name)}. Run later: {COMMAND}"
     )
 
 
@@ -448,19 +463,29 @@ def _once(*statements: str) -> bool:
     return True
 
 
-def _blockers(oid: int) -> str:
-    """Who holds locks on a table, for people."""
+def sessions_in(table: str, *, reading: bool = False) -> str:
+    """Who writes or locks a table, for people; empty if nobody does.
+
+    Args:
+        table: quoted.
+        reading: who locks rows of it, too.
+    """
     holders = _rows(
         "SELECT DISTINCT a.pid, coalesce(a.usename::text, 'a prepared transaction'), coalesce(a.application_name, ''),"
         " coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)::text, '?')"
-        " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.relation = %s AND l.granted"
-        " AND l.mode LIKE '%%Exclusive%%' AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY 1 LIMIT 5",
-        [oid],
+        " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.relation = to_regclass(%s)"
+        " AND l.granted AND (l.mode LIKE '%%Exclusive%%' OR %s AND l.mode = 'RowShareLock')"
+        " AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY 1 LIMIT 5",
+        [table, reading],
     )
     sessions = [
         f"session {pid} of {who}{f' ({app})' if app else ''}, open for {age} s" for pid, who, app, age in holders
     ]
-    return "; ".join(sessions) or "sessions that have ended meanwhile"
+    return "; ".join(sessions)
+
+
+def _holders(table: str) -> str:
+    return sessions_in(table) or "sessions that have ended meanwhile"
 
 
 def _note_watched() -> None:
@@ -469,8 +494,9 @@ def _note_watched() -> None:
     watched = {
         name: {"columns": seen.of(table.columns), "partitions": seen.partitions}
         for name, (table, seen) in seen_by_name.items()
+        if set(table.columns) <= set(seen.columns)  # else it is in between two states, and neither is to be expected
     }
-    _only_row().update(watched=watched)
+    _only_row().update(watched={**installation().watched, **watched})
 
 
 def _note_history() -> None:

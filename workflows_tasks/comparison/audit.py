@@ -6,41 +6,53 @@ It should never find drift. Drift is an alarm, and is repaired. History that is 
 from __future__ import annotations
 
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 from django.db.models.functions import Now
 
 from workflows_tasks import conf
 from workflows_tasks.capture.installation import installation
 from workflows_tasks.comparison import verify
+from workflows_tasks.comparison.compare import DRIFT
 from workflows_tasks.host import host
 from workflows_tasks.models import Installation
 from workflows_tasks.projection.sql import Range
 
-FAILURES_KEPT = 20
+FINDINGS_KEPT: Final = 20
 
 
 def step() -> int:
     """Compare as many parts as a round within ``AUDIT_PERIOD_S`` needs; returns how many runs it logged for repair.
 
-    The position is stored before a part is compared. So if a part kills its step, the next step goes on after it, and
-    the part stays noted as failed. Otherwise the round would never get past it.
+    The position is stored before a part is compared. So if a part kills its step, the next step notes that, and goes on
+    after it. Otherwise the round would never get past it.
     """
     row = installation()
-    if row.audit_after is None:
-        row.audit_failures = []  # a new round
-    logged = 0
+    findings = [] if row.audit_after is None else list(row.audit_findings)  # else a new round
+    if row.audit_part:
+        findings.insert(0, f"{row.audit_part}: its step did not end")
+    logged, name = 0, ""
 
-    def begin(name: str, last: str | None) -> None:
-        _store(audit_after=last, audit_failures=[f"{name}: its step did not end", *row.audit_failures])
+    def begin(part: str, last: str | None) -> None:
+        nonlocal name
+        name = part
+        _store(audit_after=last, audit_part=part, audit_findings=findings)
 
     for number, part in enumerate(verify.parts(Range(after=row.audit_after), begin), start=1):
         logged += verify.repair(part.differences)
-        row.audit_failures = [*filter(None, [part.error]), *row.audit_failures][:FAILURES_KEPT]
-        _store(audited_at=Now(), audit_failures=row.audit_failures)
+        drift = sum(each.state == DRIFT for each in part.differences)
+        if part.error or drift:
+            found = part.error or f"{name}: {drift:,} rows of drift, repaired"
+            findings = [found, *findings][:FINDINGS_KEPT]
+        _store(audited_at=Now(), audit_part="", audit_findings=findings)
         if number >= _parts_a_step():
             break
     return logged
+
+
+def forget_findings() -> None:
+    """Forget what the round found so far: everything was compared by hand meanwhile."""
+    _store(audit_findings=[])
 
 
 def _store(**values: Any) -> None:

@@ -42,23 +42,31 @@ AGREES: Final = "agrees"
 LOCK_S: Final = 5.0
 """Seconds that a comparison waits for whoever truncates or alters a table of the host's."""
 
-_unfilled: list[tuple[Callable[[str], Sql], Callable[[], str]]] = []
+_unfilled: list[tuple[Callable[[str], Sql], Callable[[], str], Callable[[], str]]] = []
 """What the app ``backfill`` has registered; empty where it is not installed."""
 
 
-def register_unfilled(condition: Callable[[str], Sql], advice: Callable[[], str]) -> None:
+def register_unfilled(
+    condition: Callable[[str], Sql], advice: Callable[[], str], trouble: Callable[[], str] = str
+) -> None:
     """Register who knows where history is not filled yet. The last one counts.
 
     Args:
         condition: given SQL of a workspace, returns a condition that is true if its history is not filled.
         advice: returns what to do about it, for people.
+        trouble: returns why the filling does not go on, for people; empty if it does.
     """
-    _unfilled[:] = [(condition, advice)]
+    _unfilled[:] = [(condition, advice, trouble)]
+
+
+def trouble_of_filling() -> str:
+    """Why the filling of history does not go on, for people; empty if it does, or if there is none."""
+    return next((trouble() for _, _, trouble in _unfilled), "")
 
 
 def advice_to_fill() -> str:
     """What to do about history that is not filled, for people."""
-    for _, advice in _unfilled:
+    for _, advice, _ in _unfilled:
         return advice()
     return 'add "backfill" to INSTALLED_APPS, then run: manage.py migrate, and manage.py backfill start'
 
@@ -202,7 +210,7 @@ def _expected(among: Range, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sq
 
 
 def _of_unfilled() -> Sql:
-    for condition, _ in _unfilled:
+    for condition, _, _ in _unfilled:
         return condition("difference.workspace")
     return Sql("false")
 

@@ -139,8 +139,12 @@ class Migration(migrations.Migration):
                     models.TextField(help_text="The workspace after which the audit goes on.", null=True),
                 ),
                 (
-                    "audit_failures",
-                    models.JSONField(default=list, help_text="Ranges that the audit could not compare."),
+                    "audit_part",
+                    models.TextField(default="", help_text="What the audit compares now; empty between two steps."),
+                ),
+                (
+                    "audit_findings",
+                    models.JSONField(default=list, help_text="What the audit found in this round, the newest first."),
                 ),
             ],
         ),

@@ -10,16 +10,19 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from celery import current_app
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, transaction
 
 from workflows_tasks import conf
 from workflows_tasks.capture import installation, nudge
-from workflows_tasks.comparison.compare import advice_to_fill
+from workflows_tasks.comparison.compare import advice_to_fill, trouble_of_filling
+from workflows_tasks.errors import WrongShards
 from workflows_tasks.host import host
-from workflows_tasks.models import CHANGES, Installation
+from workflows_tasks.models import CHANGES, Installation, Shard
+from workflows_tasks.monitoring import indexes, workers
 from workflows_tasks.monitoring.status import ShardStatus, Status, age, ago, counted, names, status
 from workflows_tasks.monitoring.telemetry import brief, printable
+from workflows_tasks.monitoring.workers import LiveQueue
+from workflows_tasks.projection.sql import quoted
 from workflows_tasks.projection.transactions import sqlstate
 
 OK: Final = "ok"
@@ -27,9 +30,6 @@ WARN: Final = "warn"
 FAIL: Final = "FAIL"
 
 UNDEFINED_TABLE: Final = "42P01"
-
-BROKER_S: Final = 1.0
-"""Seconds to wait for the answer of the broker, of all workers, and of those that consume the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def late_s() -> float:
 def look() -> Iterator[Finding]:
     """Ask the database and Redis; and the broker and its workers, if something is late."""
     try:
-        problems = capture_problems()
-        now = status()
+        with transaction.atomic(using=host().database):  # a savepoint, where whoever asks is in a transaction
+            problems = capture_problems()
+            now = status()
     except (DatabaseError, InterfaceError) as error:
         yield Finding("database", FAIL, database_problem(error))
     else:
@@ -63,6 +64,9 @@ def look() -> Iterator[Finding]:
         if not problems:
             yield Finding("capture", OK, "every table is captured")
         yield from findings(now)
+        for need, create in indexes.missing(host()):
+            table = need.model._meta.db_table
+            yield Finding("indexes", WARN, f"no index of {table} serves {need.statement}; execute: {create}")
     yield from _redis()
 
 
@@ -76,13 +80,12 @@ def database_problem(error: Exception) -> str:
 
 def capture_problems() -> list[str]:
     """What is wrong now: with triggers and log, and with settings that are not those the table is kept for."""
-    problems = [str(problem) for problem in installation.problems() + installation.problems_of_pages()]
     row = Installation.objects.using(host().database).filter(pk=Installation.ONLY).first()
-    if row and row.shards != conf.settings().shards:
-        problems.append(
-            f"SHARDS is {conf.settings().shards} here and {row.shards} in the database, so this process flushes "
-            f"nothing; deploy one number everywhere, then run: {installation.COMMAND}"
-        )
+    try:
+        installation.check_shards(row.shards if row else conf.settings().shards)
+    except WrongShards as error:
+        return [str(error)]  # the functions are of the other number, and only seem to be wrong
+    problems = [str(problem) for problem in installation.problems() + installation.problems_of_pages()]
     if row and installation.fingerprint_changed(row):
         problems.append(
             "models, path, RUN_FILTER or GRAINS differ from those that the table was kept for, so old rows may be "
@@ -98,6 +101,8 @@ def findings(now: Status) -> Iterator[Finding]:
     yield looked.audit()
     if now.lacks_history:
         yield Finding("history", WARN, f"the table lacks runs from before capture; {advice_to_fill()}")
+    if trouble := trouble_of_filling():
+        yield Finding("backfill", WARN, printable(trouble))
     yield from looked.changes()
     if now.in_quarantine:
         refused = f"{counted(now.in_quarantine, 'change')} that the database refuses"
@@ -108,8 +113,9 @@ def findings(now: Status) -> Iterator[Finding]:
         yield Finding("quarantine", OK, "empty")
     if now.rescan:
         yield Finding(
-            "rescan", OK,
-            f"every workspace will be looked at again, once older writers have ended: {printable(now.rescan)}",
+            "rescan", WARN,
+            "rows may be wrong until every workspace is looked at again, which waits for older writers to end: "
+            + printable(now.rescan),
         )  # fmt: skip
 
 
@@ -124,7 +130,9 @@ class _Look:
         if age_s is not None and age_s <= late_s():
             return Finding("tick", OK, f"{ago(age_s)}")
         why = self._stuck or (
-            "beat is not running, or has no entry for workflows_tasks.tasks.tick; start: celery -A … beat"
+            "beat is not running, or has no entry for workflows_tasks.tasks.tick"
+            + (f", or its message waits behind others ({self._queue})" if self._queue.messages else "")
+            + "; start: celery -A … beat"
         )
         return Finding("tick", FAIL, f"{ago(age_s)}, {late_s():g} s are allowed: {why}")
 
@@ -141,9 +149,9 @@ class _Look:
         if now.audit_s > allowed_s:
             why = "is beat running, with an entry for workflows_tasks.tasks.audit?"
             return Finding("audit", FAIL, f"{ago(now.audit_s)}, {age(allowed_s)} are allowed: {why}")
-        if now.audit_failures:
-            failed = f"{counted(len(now.audit_failures), 'part')} could not be compared"
-            return Finding("audit", WARN, f"{failed}; the last: {printable(now.audit_failures[0])}")
+        if now.audit_findings:
+            found = f"{counted(len(now.audit_findings), 'finding')} in this round, the last: {now.audit_findings[0]}"
+            return Finding("audit", WARN, printable(f"{found}; compare again: manage.py recent_workflows verify"))
         return Finding("audit", OK, ago(now.audit_s))
 
     def changes(self) -> Iterator[Finding]:
@@ -165,14 +173,14 @@ class _Look:
             return self._stuck
         if self.tick().state == FAIL:
             return f"no flush message came, and the tick has stopped ({ago(self._now.tick_s)}); is beat running?"
-        queue = conf.settings().queue
+        queue = self._queue
+        if queue.messages:
+            return self._busy()
+        holders = installation.sessions_in(quoted(Shard._meta.db_table), reading=True)
         return (
-            _busy(self._queue[0], self._now)
-            if self._queue[0]
-            else (
-                f"the queue {queue!r} is empty and beat runs: another session holds the shard, or a worker took its "
-                "message and does not finish; look at the worker's log"
-            )
+            f"the queue {conf.settings().queue!r} is empty and beat runs: "
+            + (f"the shard may be held by {holders}; " if holders else "")
+            + "or a worker took its message and does not finish; look at the worker's log"
         )
 
     @cached_property
@@ -180,31 +188,30 @@ class _Look:
         """Why messages of the queue are not processed, or only slowly. Empty if no reason was found."""
         name = conf.settings().queue
         try:
-            messages, pools = self._queue
+            queue = self._queue
         except Exception as error:  # whatever a transport raises
             return f"the broker does not answer ({brief(error)})"
-        if not pools:
-            there, start = f"{counted(messages, 'message')} there", f"start: celery -A … worker -Q {name}"
-            return f"no worker that answers consumes the queue {name!r} ({there}); {start}"
-        slow = [worker for worker, pool in pools.items() if pool.get("max-tasks-per-child") == 1]
-        if slow:
-            return (
-                f"{', '.join(slow)} replaces its process after each task, which takes seconds; "
-                "start it with --max-tasks-per-child=1000"
-            )
+        if not queue.workers:
+            start = f"start: celery -A … worker -Q {name}"
+            return f"no worker that answers consumes the queue {name!r} ({queue}); {start}"
+        if queue.slow:
+            return f"{', '.join(worker.name for worker in queue.slow)} {workers.SLOW}"
         ages = [each for each in (self._now.flushed_s, self._now.tick_s) if each is not None]
-        return _busy(messages, self._now) if messages and min(ages, default=late_s() + 1) > late_s() else ""
+        is_late = queue.messages and min(ages, default=late_s() + 1) > late_s()
+        return self._busy() if queue.is_busy or is_late else ""
 
     @cached_property
-    def _queue(self) -> tuple[int, dict[str, dict[str, Any]]]:
-        return _queue()
+    def _queue(self) -> LiveQueue:
+        return workers.ask()
 
-
-def _busy(messages: int, now: Status) -> str:
-    return (
-        f"the workers of the queue {conf.settings().queue!r} are busy: {counted(messages, 'message')} there, the last "
-        f"flush {ago(now.flushed_s)}; give it a worker of its own, or more processes"
-    )
+    def _busy(self) -> str:
+        queue = self._queue
+        at_work = "; ".join(str(worker) for worker in queue.workers if worker.is_busy)
+        are = "are busy" + (f" ({at_work})" if at_work else "")
+        return (
+            f"the workers of the queue {conf.settings().queue!r} {are}: {queue}, "
+            f"the last flush {ago(self._now.flushed_s)}; give it a worker of its own, or more processes"
+        )
 
 
 def _failing(error: str, shards: list[ShardStatus]) -> str:
@@ -216,23 +223,6 @@ def _failing(error: str, shards: list[ShardStatus]) -> str:
 def _waiting(late: list[ShardStatus]) -> str:
     oldest_s = max(shard.oldest_s or 0.0 for shard in late)
     return f"{sum(shard.pending for shard in late):,} wait in {names(late)}, the oldest {age(oldest_s)}"
-
-
-def _queue() -> tuple[int, dict[str, dict[str, Any]]]:
-    """Messages in the live queue; and the workers that consume it, each with what it says of its pool."""
-    name, app = conf.settings().queue, current_app._get_current_object()  # type: ignore[attr-defined]
-    url = app.connection_for_write().as_uri(include_password=True)
-    with nudge._bounded(app, url, BROKER_S).clone() as connection:
-        asked = {"connection": connection, "timeout": BROKER_S}
-        consumed = app.control.inspect(**asked).active_queues() or {}
-        workers = [worker for worker, queues in consumed.items() if name in {queue["name"] for queue in queues}]
-        told = app.control.inspect(workers, limit=len(workers), **asked).stats() if workers else None
-        pools = {worker: stats["pool"] for worker, stats in (told or {}).items()}
-        try:
-            channel: Any = connection.default_channel
-            return channel.queue_declare(queue=name, passive=True).message_count, pools
-        except connection.channel_errors:  # there is no such queue, or in Redis it is empty
-            return 0, pools
 
 
 def _redis() -> Iterator[Finding]:

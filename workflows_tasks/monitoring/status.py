@@ -64,7 +64,8 @@ class Status:
     """Why every workspace is to be looked at again; empty if none is."""
     lacks_history: bool
     """Runs from before capture are not all in the table."""
-    audit_failures: list[str]
+    audit_findings: list[str]
+    """What the audit found in this round, the newest first."""
     quarantined: list[Quarantined]
     """The oldest ones."""
 
@@ -120,7 +121,7 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         copied = ("pending", "oldest_s", "in_quarantine", "rows", "tick_s", "audit_s", "capture_problems", "rescan",
-                  "lacks_history", "audit_failures")  # fmt: skip
+                  "lacks_history", "audit_findings")  # fmt: skip
         quantiles = {"visible_p50_s": 0.50, "visible_p99_s": 0.99}
         return {
             **{name: getattr(self, name) for name in copied},
@@ -161,15 +162,15 @@ def _installation() -> dict[str, Any]:
     statement = compose(
         """SELECT extract(epoch FROM clock_timestamp() - ticked_at)::float8,
             extract(epoch FROM clock_timestamp() - audited_at)::float8, problems::text,
-            CASE WHEN rescan_after IS NULL THEN '' ELSE rescan_reason END, lacks_history, audit_failures::text
+            CASE WHEN rescan_after IS NULL THEN '' ELSE rescan_reason END, lacks_history, audit_findings::text
         FROM {installation} WHERE id = {only}""",
         installation=quoted(Installation._meta.db_table), only=Installation.ONLY,
     )  # fmt: skip
     never = (None, None, "[]", "", False, "[]")
-    tick_s, audit_s, problems, rescan, lacks_history, failures = next(iter(rows(statement)), never)
+    tick_s, audit_s, problems, rescan, lacks_history, findings = next(iter(rows(statement)), never)
     return {
         "tick_s": tick_s, "audit_s": audit_s, "capture_problems": json.loads(problems), "rescan": rescan,
-        "lacks_history": bool(lacks_history), "audit_failures": json.loads(failures),
+        "lacks_history": bool(lacks_history), "audit_findings": json.loads(findings),
     }  # fmt: skip
 
 

@@ -176,6 +176,14 @@ def settings_changed() -> None:
     )
 
 
+def tick_refused(error: BaseException) -> None:
+    say(logging.ERROR, "tick refused error=%(error)s", error=brief(error))
+
+
+def worker_is_slow(worker: str, why: str) -> None:
+    say(logging.WARNING, "worker %(worker)s " + why, worker=worker)
+
+
 def nudge_failed(what: str, error: BaseException, *, pause_s: float) -> None:
     say(
         logging.ERROR,

@@ -245,6 +245,8 @@ def deal_again() -> int:
     One statement deletes and inserts, so two processes that do this at once share the work. An old trigger that meant
     every shard wrote one copy for each. Each copy now goes to every shard: more than needed, never less.
 
+    Only a process with the agreed number may call it, or two numbers would deal the same changes back and forth.
+
     It reads the whole log, so its limits are ours: a role's would stop every look of beat during a flood.
     """
     shards = conf.settings().shards

@@ -21,7 +21,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.db.models.functions import Coalesce, Now
 
 from workflows_tasks import conf
-from workflows_tasks.capture.installation import COMMAND, installation
+from workflows_tasks.capture.installation import check_shards, installation
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.host import host
 from workflows_tasks.keys import text_of
@@ -50,6 +50,9 @@ MOST_RECOMPUTED: Final = 5_000
 
 SEARCH_S: Final = 0.5
 """Seconds after which a slice begins no further search."""
+
+BUSY_S: Final = 0.1
+"""Seconds until ``flush_all`` asks again for shards that others hold."""
 
 HOPELESS: Final = 100
 """If so many changes are refused one by one and none passes, the error is the shard's and not a change's."""
@@ -124,26 +127,34 @@ def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
                 break
     except _ShardBusy:
         total.is_busy = True
+    except WrongShards as error:
+        _note_failure(shard, error, pause_s=None)  # another process's flush may come at once
+        raise
     except DB_ERRORS as error:
-        _note_failure(shard, error)
+        _note_failure(shard, error, pause_s=conf.settings().pause_s)
         raise
     return total
 
 
-def flush_all(progress: Callable[[int], None] = lambda _: None) -> Flushed:
-    """Flush, in this process, all changes that are there now; ``progress`` is called with changes flushed.
+def flush_all(progress: Callable[[int], None] = lambda _: None, waits: Callable[[], None] = lambda: None) -> Flushed:
+    """Flush, in this process, all changes that are there now.
 
     What is written meanwhile is not waited for, or this would never end beside writers.
+
+    Args:
+        progress: called with changes flushed.
+        waits: called now and then while another session holds all shards that are left.
 
     Raises:
         as ``flush``.
     """
     total = Flushed()
+    check_shards(installation().shards)
     changes.deal_again()
     ((now,),) = rows(Sql("SELECT clock_timestamp()::text"))
     waiting = list(range(conf.settings().shards))
     while waiting:
-        is_cut_short = False
+        is_cut_short, before = False, total.changes
         for shard in waiting:
             done = flush(shard)
             progress(done.changes)
@@ -154,6 +165,9 @@ def flush_all(progress: Callable[[int], None] = lambda _: None) -> Flushed:
         changes.deal_again()
         # What a scope was replaced by is younger than the scope, and may not be flushed yet.
         waiting = changes.waiting(before=None if is_cut_short else now)
+        if waiting and total.changes == before:
+            waits()
+            time.sleep(BUSY_S)
     return total
 
 
@@ -416,11 +430,7 @@ def _locked(shard: int) -> _Slice:
     held = next(iter(rows(_lock(shard))), None)
     # Made anew where a host's test truncated it.
     shards = installation().shards if held is None or held[2] is None else held[2]
-    if shards != conf.settings().shards:
-        raise WrongShards(
-            f"SHARDS is {conf.settings().shards} in this process and {shards} in the database, so nothing is flushed. "
-            f"Deploy one number everywhere, then run: {COMMAND}"
-        )
+    check_shards(shards)
     if held is None:
         _, was_missing = Shard.objects.using(host().database).get_or_create(number=shard)
         if not was_missing:
@@ -446,16 +456,16 @@ def _shard(shard: int) -> Any:
     return Shard.objects.using(host().database).filter(number=shard)
 
 
-def _note_failure(shard: int, error: BaseException) -> None:
+def _note_failure(shard: int, error: BaseException, *, pause_s: float | None) -> None:
     """Store the error in the shard's row, and since when the shard fails. The next flush is due after a pause."""
+    pause = {} if pause_s is None else {"due_at": Now() + timedelta(seconds=pause_s)}
     telemetry.flush_failed(error, shard=shard)
     connections[host().database].close_if_unusable_or_obsolete()
     try:
         counters = dict(_shard(shard).values_list("counters", flat=True).first() or {})
         counters["failures"] = counters.get("failures", 0) + 1
         _shard(shard).update(
-            counters=counters, error=telemetry.brief(error), failing_since=Coalesce("failing_since", Now()),
-            due_at=Now() + timedelta(seconds=conf.settings().pause_s),
+            counters=counters, error=telemetry.brief(error), failing_since=Coalesce("failing_since", Now()), **pause
         )  # fmt: skip
     except DB_ERRORS:
         return  # the database is away, or read-only: health says so

@@ -80,6 +80,16 @@ def test_a_column_renamed_by_hand(sample: Sample, name: str) -> None:
     sample.check()
 
 
+@pytest.mark.host_independent
+def test_installing_while_a_column_has_another_name(sample: Sample) -> None:
+    """That name is not what the table should have from then on."""
+    column = resolved().user.column
+    with renamed(table(sample.host.run_model), column):
+        installation.install()
+        assert f"has no column {column}" in problems()
+    assert not problems()
+
+
 def test_the_key_itself_renamed_by_hand(sample: Sample) -> None:
     """Nothing can be named then, so every run is."""
     with renamed(table(sample.host.run_model), sample.host.run_model._meta.pk.column) as now:

@@ -72,12 +72,12 @@ def test_what_fails_is_kept_for_the_operator_and_passed_over(
 
     monkeypatch.setattr(verify, "compare", compare)
     assert [audit.step() for _ in range(3)] == [1, 0, 1]
-    (failure,) = installation().audit_failures
+    (failure,) = installation().audit_findings[1:-1]
     assert slow in failure
     assert "statement timeout" in failure
-    for _ in range(3 * audit.FAILURES_KEPT):
+    for _ in range(3 * audit.FINDINGS_KEPT):
         audit.step()
-    assert len(installation().audit_failures) <= audit.FAILURES_KEPT
+    assert len(installation().audit_findings) <= audit.FINDINGS_KEPT
 
 
 def test_history_that_nobody_has_filled_is_no_alarm(lost: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,5 +107,5 @@ def test_a_part_whose_step_is_killed_is_noted_and_passed_over(
     with pytest.raises(SystemExit):
         audit.step()
     assert audit.step() == 1, "the workspace after it"
-    (failure,) = installation().audit_failures
+    (_, failure, _) = installation().audit_findings
     assert failure.endswith(f"..{killed}: its step did not end")

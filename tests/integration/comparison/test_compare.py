@@ -88,7 +88,9 @@ def test_what_an_open_chunk_explains_is_unfilled(three: ThreeWorkspaces, monkeyp
     three.run(5, workspace=three.beyond)
     lose_changes()
     text = history.workspace_text(three.workspace)
-    monkeypatch.setattr(comparing, "_unfilled", [(lambda workspace: Sql(f"({workspace})::text = %s", (text,)), str)])
+    monkeypatch.setattr(
+        comparing, "_unfilled", [(lambda workspace: Sql(f"({workspace})::text = %s", (text,)), str, str)]
+    )
     found = {each.workspace: each.state for each in compare(EVERYWHERE)}
     assert found == {text: UNFILLED, history.workspace_text(three.beyond): DRIFT}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -17,7 +18,7 @@ from tests.integration.monitoring.conftest import Age
 from workflows_tasks import admin
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER
-from workflows_tasks.models import WorkspaceRecentWorkflow
+from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
 
 pytestmark = pytest.mark.host_independent
 
@@ -56,6 +57,22 @@ def test_a_trigger_that_is_missing_is_told_at_once(client: Client) -> None:
     shown = page(client)
     installation.install()
     assert f"<strong>FAIL</strong> capture: bots_savedrun: has no trigger {ROW_TRIGGER}" in shown
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_the_change_log_is_missing(client: Client, run: Any, in_transaction: bool) -> None:
+    """The page says so, and what to run. Also where each request is a transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {CHANGES} RENAME TO renamed")
+    try:
+        with transaction.atomic() if in_transaction else nullcontext():
+            shown = page(client)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE renamed RENAME TO {CHANGES}")
+    assert "unknown: the change log cannot be read" in shown
+    assert "<strong>FAIL</strong> database: " in shown
+    assert installation.COMMAND in shown
 
 
 def test_verify(client: Client, sound: Host, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

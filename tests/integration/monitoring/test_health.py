@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -16,10 +18,12 @@ import psutil
 import pytest
 from celery import Celery
 from django.conf import settings
+from django.core.management import call_command
 from django.db import DatabaseError, connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from backfill import models
 from demo.servers import Process, free_port
 from tests import sessions
 from tests.backfill.given import carried_out, planned
@@ -30,12 +34,15 @@ from tests.hosts.environment import OVERRIDES
 from tests.integration.monitoring.conftest import Age
 from tests.integration.nudge.worker import working
 from tests.oracle import flush_all
+from tests.threads import beside
+from tests.waiting import until
 from workflows_tasks import conf, tasks
 from workflows_tasks.capture import installation
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.comparison import compare
+from workflows_tasks.management.commands import recent_workflows
 from workflows_tasks.models import CHANGES, Installation, Shard
-from workflows_tasks.monitoring import health
+from workflows_tasks.monitoring import health, workers
 from workflows_tasks.monitoring.health import FAIL, OK, WARN
 from workflows_tasks.monitoring.status import status
 from workflows_tasks.projection.flush import flush
@@ -91,8 +98,10 @@ def test_beat_has_stopped(sound: Host, start: Callable[..., Process]) -> None:
 def test_the_audit_has_stopped_or_could_not_compare(sound: Host) -> None:
     Installation.objects.update(audited_at=Now() - timedelta(days=1))
     assert_told("audit", "is beat running, with an entry for workflows_tasks.tasks.audit")
-    Installation.objects.update(audited_at=Now(), audit_failures=["workspaces 7..9: too long"])
-    assert_told("audit", "1 part could not be compared", "workspaces 7..9", state=WARN)
+    Installation.objects.update(audited_at=Now(), audit_findings=["workspaces 7..9: too long"])
+    assert_told("audit", "1 finding in this round", "workspaces 7..9", "recent_workflows verify", state=WARN)
+    call_command("recent_workflows", "verify")
+    assert found(WARN) == {}, "all was compared by hand"
     Installation.objects.update(audited_at=None)
     assert_told("audit", "no step yet", state=WARN)
 
@@ -129,6 +138,23 @@ def start(alone: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
         yield start
 
 
+def test_a_host_s_task_keeps_the_worker_busy(
+    sound: Host, alone: str, start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is empty, because the worker has taken its messages. It is named with the task, and beat is not
+    blamed."""
+    monkeypatch.setattr(workers, "WORKS_LONG_S", 0.0)
+    with sessions.locked("LOCK TABLE bots_savedrun"):
+        start()
+        tasks.audit.apply_async(queue=alone)  # any task that takes long
+        for _ in range(2):
+            tasks.tick.apply_async(queue=alone)
+        until(lambda: workers.ask().is_busy)
+        Shard.objects.update(flushed_at=Now())
+        Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
+        assert_told("tick", r"are busy \(.*@.* works on workflows_tasks.tasks.audit for .* s\): 2 messages there")
+
+
 def test_the_worker_is_busy(sound: Host, run: Any, wait: Age, start: Callable[..., Process]) -> None:
     (process,) = psutil.Process(start().pid).children()
     process.suspend()
@@ -147,6 +173,7 @@ def test_the_worker_replaces_its_process_after_each_task(
 ) -> None:
     """It takes ticks and flushes from the queue, and comes to each of them seconds later: beat is not to blame."""
     worker = start("--max-tasks-per-child=1")
+    assert f"@{platform.node()} replaces its process after each task" in worker.log.read_text(), "told at once"
     (process,) = psutil.Process(worker.pid).children()
     process.suspend()
     sound.save_again(run)
@@ -180,7 +207,24 @@ def test_another_session_holds_the_shard(
     wait(30)
     broker.take_all(celery_app_in_process, alone)
     start()
-    assert_told("changes", r"the queue '.*' is empty and beat runs: another session holds the shard")
+    with sessions.locked("SELECT FROM workflows_tasks_shard FOR UPDATE"):
+        assert_told(
+            "changes", r"the queue '.*' is empty and beat runs: the shard may be held by session \d+ of .*open for"
+        )
+
+
+def test_flush_tells_who_holds_a_shard_and_goes_on_afterwards(
+    sound: Host, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent_workflows, "TOLD_EVERY_S", 0.0)
+    sound.save_again(run)
+    out, told = StringIO(), StringIO()
+    with beside() as start:
+        with sessions.locked("SELECT FROM workflows_tasks_shard FOR UPDATE"):
+            flushing = start(lambda: call_command("recent_workflows", "flush", stdout=out, stderr=told))
+            until(lambda: re.search(r"waits for whoever holds a shard: session \d+ of ", told.getvalue()))
+        flushing.result()
+    assert out.getvalue().startswith("flushed 1 change; ")
 
 
 def test_the_broker_is_away(
@@ -273,7 +317,7 @@ def test_a_database_that_was_not_migrated(sound: Host) -> None:
 
 def test_another_number_of_shards_or_another_filter(sound: Host, configure: Configure) -> None:
     configure(SHARDS=5)
-    assert any("SHARDS is 5 here and 8 in the database" in each.why for each in health.look())
+    assert_told("capture", r"SHARDS is 5 in process \d+ on .* and 8 in the database", "triggers --install")
     configure(SHARDS=8, RUN_FILTER=Q(surface=0, uid__gt=""))
     assert_told("capture", "RUN_FILTER or GRAINS differ", installation.COMMAND)
 
@@ -304,9 +348,43 @@ def test_history_that_is_not_filled(sound: Host, monkeypatch: pytest.MonkeyPatch
     assert_told("history", 'add "backfill" to INSTALLED_APPS', state=WARN)
 
 
+def test_a_backfill_that_waits_or_failed(sound: Host, run: Any) -> None:
+    backfill = planned()
+    assert found(WARN) == found(FAIL) == {}
+    models.backfills().filter(pk=backfill.pk).update(waiting="replica b is 12 s behind")
+    assert_told("backfill", rf"^backfill {backfill.pk} waits: replica b is 12 s behind$", state=WARN)
+    models.backfills().filter(pk=backfill.pk).update(waiting="", status="failed", error="chunk 3 failed")
+    see = f"see: manage.py backfill status {backfill.pk}"
+    assert_told("backfill", rf"^backfill {backfill.pk} failed: chunk 3 failed; {see}$", state=WARN)
+
+
+def test_an_index_of_the_host_is_missing(sound: Host) -> None:
+    with index_dropped():
+        assert_told(
+            "indexes",
+            "no index of bots_savedrun serves finding the runs.*; execute: CREATE INDEX CONCURRENTLY",
+            state=WARN,
+        )
+
+
+@contextmanager
+def index_dropped() -> Iterator[None]:
+    """Without the index that finds the runs of a version."""
+    names = [name for (name,) in sessions.query(
+        "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'bots_savedrun'::regclass AND indkey[0] = "
+        "(SELECT attnum FROM pg_attribute WHERE attrelid = indrelid AND attname = 'parent_version_id')"
+    )]  # fmt: skip
+    (definition,) = [sessions.query(f"SELECT pg_get_indexdef('{name}'::regclass)")[0][0] for name in names]
+    execute(f"DROP INDEX {names[0]}")
+    try:
+        yield
+    finally:
+        execute(definition)
+
+
 def test_a_rescan_under_way_is_told(sound: Host) -> None:
     Installation.objects.update(rescan_after=2**60, rescan_reason="triggers were installed")
-    assert "triggers were installed" in found(OK)["rescan"]
+    assert_told("rescan", "rows may be wrong", "triggers were installed", state=WARN)
 
 
 @pytest.mark.usefixtures("redis_as_broker")

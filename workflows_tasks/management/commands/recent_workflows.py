@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -12,22 +13,26 @@ from django.core.management.base import CommandError
 from workflows_tasks import history, reads
 from workflows_tasks.capture import installation, triggers
 from workflows_tasks.capture.installation import Problem
-from workflows_tasks.comparison.verified import STATES, Verified
+from workflows_tasks.comparison import audit
+from workflows_tasks.comparison.verified import STATES, WRONG, Verified
 from workflows_tasks.comparison.verify import Part
 from workflows_tasks.host import host
 from workflows_tasks.management.actions import AMONG, SHOWN, ActionCommand
-from workflows_tasks.models import CHANGES
+from workflows_tasks.models import CHANGES, Shard
 from workflows_tasks.monitoring import health, telemetry
 from workflows_tasks.monitoring.status import Status, age, ago, counted, status
 from workflows_tasks.monitoring.telemetry import printable
 from workflows_tasks.projection import changes, flush
-from workflows_tasks.projection.sql import Range, rows
+from workflows_tasks.projection.sql import Range, quoted, rows
 
 COLUMNS: Final = ("workspace", "uid", "workflow", "state", "kind", "stored_used_at", "stored_run", "used_at", "run")
 VERIFY: Final = (
     "Compare the table with the runs. Exit status 0: they agree; 1: they differ, or a part could not be compared; "
     "2: they agree, except what waits, is in quarantine, or is of history that is not filled."
 )
+TOLD_EVERY_S: Final = 3.0
+"""Seconds between two lines about what ``flush`` waits for."""
+
 WISHES: Final = {
     "install": "create what is missing or outdated",
     "off": "capture nothing from now on; locks no table",
@@ -111,7 +116,7 @@ class Command(ActionCommand):
         retried = changes.retry_quarantined() if options["retry"] else 0
         waiting = sum(shard.pending for shard in changes.status())
         with self.bar(waiting, quiet=options["json"], label="flushing") as progress:
-            done = flush.flush_all(progress)
+            done = flush.flush_all(progress, self._who_holds(quiet=options["json"]))
         if options["json"]:
             self.print_json({"changes": done.changes, "rows": done.rows, "retried": retried})
         elif not waiting:
@@ -122,6 +127,19 @@ class Command(ActionCommand):
                 f"flushed {counted(done.changes, 'change')}{again}; {counted(done.rows, 'row')} written; "
                 "nothing from before is pending"
             )
+
+    def _who_holds(self, *, quiet: bool) -> Callable[[], None]:
+        """A function that tells, once in a while, which sessions hold the shards that are left."""
+        told_s = time.monotonic()
+
+        def tell() -> None:
+            nonlocal told_s
+            if not quiet and time.monotonic() - told_s > TOLD_EVERY_S:
+                told_s = time.monotonic()
+                holders = installation.sessions_in(quoted(Shard._meta.db_table), reading=True)
+                self.stderr.write(f"waits for whoever holds a shard: {holders or 'other flushes'}")
+
+        return tell
 
     def _verify(self, **options: Any) -> None:
         among, repair = history.parse_range(options["workspaces"]), options["repair"]
@@ -143,6 +161,8 @@ class Command(ActionCommand):
                 self.print_wrong(f"not compared: {failure}")
             self.print_more(len(seen.failures), SHOWN)
             self._print_differences(seen, COLUMNS)
+        if not options["workspaces"] and seen.exit_status != WRONG:
+            audit.forget_findings()
         if seen.exit_status:
             sys.exit(seen.exit_status)
 
