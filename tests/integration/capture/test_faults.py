@@ -83,7 +83,7 @@ def test_a_column_renamed_by_hand(sample: Sample, name: str) -> None:
 @pytest.mark.host_independent
 def test_installing_while_a_column_has_another_name(sample: Sample) -> None:
     """That name is not what the table should have from then on."""
-    column = resolved().user.column
+    column = str(resolved().user.column)
     with renamed(table(sample.host.run_model), column):
         installation.install()
         assert f"has no column {column}" in problems()
