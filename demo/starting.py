@@ -63,12 +63,12 @@ def running_host(runs: int) -> Iterator[tuple[list[WorkspaceShape], Workers]]:
 
 def install(celery: Workers) -> None:
     """What an operator does on the platform: migrate, which puts triggers on its tables, and start worker and beat."""
-    from workflows_tasks.capture import triggers
+    from workflows_tasks.capture import tables
     from workflows_tasks.host import host
 
     with step("manage.py migrate") as came_of_it:
         migrate()
-        came_of_it(f"triggers on {', '.join(table.name for table in triggers.tables(host()))}")
+        came_of_it(f"triggers on {', '.join(table.name for table in tables.tables(host()))}")
     with step("Starting the Celery worker and beat"):
         celery.start()
 

@@ -19,14 +19,16 @@ from typing import Any, Final, NamedTuple
 from django.db import connection, transaction
 
 from workflows_tasks import history
-from workflows_tasks.capture import installation, triggers
+from workflows_tasks.capture import catalogue, tables, triggers
 from workflows_tasks.comparison import compare
 from workflows_tasks.host import host
 from workflows_tasks.models import CHANGES, Shard
 from workflows_tasks.projection import changes, flush, scopes, transactions, writer
 from workflows_tasks.projection.changes import Scope
 from workflows_tasks.projection.flush import Flushed
-from workflows_tasks.projection.sql import Range, Sql, compose, cursor, rows
+from workflows_tasks.projection.fragments import compose
+from workflows_tasks.projection.ranges import Range
+from workflows_tasks.sql import Sql, cursor, rows
 
 CHANGED: Final = [changes, compare, flush, history, scopes, transactions, triggers, writer]
 """Modules in which mutations replace something."""
@@ -76,16 +78,16 @@ def apply(name: str) -> Callable[[], None]:
 
 
 def _bodies() -> list[str]:
-    where = installation.names()
+    where = catalogue.names()
     assert where is not None
-    return [body for table in triggers.tables(host()) for body in triggers.functions(table, where).values()]
+    return [body for table in tables.tables(host()) for body in triggers.functions(table, where).values()]
 
 
 def _create_functions() -> None:
-    where = installation.names()
+    where = catalogue.names()
     assert where is not None
     with connection.cursor() as executing:
-        for table in triggers.tables(host()):
+        for table in tables.tables(host()):
             for name, body in triggers.functions(table, where).items():
                 executing.execute(triggers.create_function(name, body))
 
@@ -311,7 +313,7 @@ def _trusts_an_old_snapshot() -> None:
 
 def _uncaptured(table: str, event: str) -> Callable[[], None]:
     def without(real: Callable[..., str]) -> Callable[..., str]:
-        def body(of: triggers.Table, *args: Any) -> str:
+        def body(of: tables.Table, *args: Any) -> str:
             made, begin = real(of, *args), "BEGIN\n"
             if of.name != table:
                 return made

@@ -33,8 +33,10 @@ from workflows_tasks.monitoring import health
 from workflows_tasks.monitoring.status import age, counted, status
 from workflows_tasks.monitoring.telemetry import printable
 from workflows_tasks.projection import changes
-from workflows_tasks.projection.sql import Range, Sql, compose, rows
+from workflows_tasks.projection.fragments import compose
+from workflows_tasks.projection.ranges import Range
 from workflows_tasks.rechecks import recheck
+from workflows_tasks.sql import Sql, rows
 
 MOST_CHOSEN: Final = 1_000
 """Rows that an action takes."""

@@ -16,11 +16,11 @@ from django.db.migrations.loader import MigrationLoader
 
 from workflows_tasks import conf
 from workflows_tasks import host as hosts
-from workflows_tasks.capture import installation, nudge, triggers
+from workflows_tasks.capture import catalogue, nudge, tables
 from workflows_tasks.host import Host
 from workflows_tasks.monitoring import health, indexes
-from workflows_tasks.projection.sql import Sql, quoted, rows
 from workflows_tasks.queues import beat_schedule
+from workflows_tasks.sql import Sql, quoted, rows
 
 OLDEST_POSTGRESQL: Final = 15
 
@@ -131,7 +131,7 @@ def _version(host: Host) -> Iterator[checks.CheckMessage]:
 
 def _row_security(host: Host) -> Iterator[checks.CheckMessage]:
     """Runs that a policy hides would look deleted. So flushes set ``row_security = off``, which makes it an error."""
-    for table in triggers.tables(host):
+    for table in tables.tables(host):
         ((is_active, role),) = rows(
             Sql("SELECT coalesce(row_security_active(to_regclass(%s)), false), current_user", (quoted(table.name),))
         )
@@ -209,7 +209,7 @@ def _columns(host: Host) -> Iterator[checks.CheckMessage]:
 def _capture(host: Host, unapplied: set[str]) -> Iterator[checks.CheckMessage]:
     """Silent while ``migrate`` has something to do, for it installs what is missing when it has done it."""
     ours = {"workflows_tasks", host.run._meta.app_label, *(hop.model._meta.app_label for hop in host.path)}
-    if installation.names() is None or ours & unapplied:
+    if catalogue.names() is None or ours & unapplied:
         return
     for problem in health.capture_problems():
         yield checks.Warning(

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from workflows_tasks import keys as keys_of_host
-from workflows_tasks.capture import installation
-from workflows_tasks.capture.installation import lacks_history, note_filled
+from workflows_tasks.capture import watch
+from workflows_tasks.capture.record import lacks_history, note_filled
 from workflows_tasks.comparison.compare import (
     DRIFT,
     Difference,
@@ -29,20 +29,8 @@ from workflows_tasks.monitoring.spans import span
 from workflows_tasks.monitoring.telemetry import brief, printable, say
 from workflows_tasks.projection import changes, writer
 from workflows_tasks.projection.changes import oldest_change_s
-from workflows_tasks.projection.sql import (
-    EVERYWHERE,
-    Range,
-    Sql,
-    compose,
-    execute,
-    fragments,
-    join,
-    keys,
-    not_true,
-    quoted,
-    rows,
-    value,
-)
+from workflows_tasks.projection.fragments import compose, fragments, not_true
+from workflows_tasks.projection.ranges import EVERYWHERE, Range
 from workflows_tasks.projection.transactions import (
     STATEMENT_TIMEOUT,
     is_refusal,
@@ -50,6 +38,7 @@ from workflows_tasks.projection.transactions import (
     read_committed,
     sqlstate,
 )
+from workflows_tasks.sql import Sql, execute, join, keys, quoted, rows, value
 
 __all__ = [
     "DRIFT", "EVERYWHERE", "STATEMENT_TIMEOUT", "Difference", "Host", "Part", "Range", "Sql", "brief",
@@ -71,7 +60,7 @@ def capture_problems() -> list[str]:
 
     Fill nothing meanwhile: rows that somebody's writes concern would be wrong, and nobody would know.
     """
-    return [str(problem) for problem in installation.problems()]
+    return [str(problem) for problem in watch.problems()]
 
 
 def fill(

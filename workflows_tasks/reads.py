@@ -16,7 +16,8 @@ from workflows_tasks.errors import GrainNotStored, InvalidArgument
 from workflows_tasks.host import host
 from workflows_tasks.keys import shard_sql
 from workflows_tasks.models import WORKSPACE_GRAIN, WorkspaceRecentWorkflow
-from workflows_tasks.projection.sql import OF_ROW, Sql, compose, fragments, literal, not_true
+from workflows_tasks.projection.fragments import OF_ROW, compose, fragments, not_true
+from workflows_tasks.sql import Sql, literal
 
 
 @overload

@@ -11,7 +11,8 @@ from workflows_tasks import keys
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.host import host
 from workflows_tasks.projection import changes
-from workflows_tasks.projection.sql import Sql, compose, fragments
+from workflows_tasks.projection.fragments import compose, fragments
+from workflows_tasks.sql import Sql
 
 BATCH: Final = 10_000
 

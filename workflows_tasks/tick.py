@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from workflows_tasks import conf
-from workflows_tasks.capture import installation, nudge
+from workflows_tasks.capture import catalogue, nudge, record, watch
 from workflows_tasks.host import host
 from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
@@ -26,9 +26,9 @@ def tick() -> list[int]:
         WrongShards: this process is set to another number of shards than the database. It would take the triggers'
             functions for outdated, and deal out the log to shards of its own.
     """
-    row = installation.installation()
+    row = record.installation()
     _rows().update(ticked_at=Now())  # first, to show that beat runs even if the rest fails
-    installation.check_shards(row.shards)
+    record.check_shards(row.shards)
     _watch(row)
     _rescan_if_due(row)
     changes.deal_again()
@@ -37,9 +37,9 @@ def tick() -> list[int]:
 
 def _watch(row: Installation) -> None:
     """Log when the problems of capture change. After one is over, request a rescan."""
-    if installation.fingerprint_changed(row):
+    if record.fingerprint_changed(row):
         telemetry.settings_changed()
-    problems = [str(problem) for problem in installation.problems()]
+    problems = [str(problem) for problem in watch.problems()]
     if problems == row.problems:
         return
     if problems:
@@ -47,13 +47,13 @@ def _watch(row: Installation) -> None:
     else:
         telemetry.capture_recovered()
     if set(row.problems).difference(problems):
-        installation.request_rescan("something was wrong with capture, and is not any more")
+        record.request_rescan("something was wrong with capture, and is not any more")
     _rows().update(problems=problems)
 
 
 def _rescan_if_due(row: Installation) -> None:
     """Log every run as changed, once nobody writes with the old functions: no change names what these missed."""
-    if row.rescan_after is None or installation.is_written_from_before(row.rescan_after):
+    if row.rescan_after is None or catalogue.is_written_from_before(row.rescan_after):
         return
     telemetry.rescan_begun(row.rescan_reason)
     changes.log_everything()

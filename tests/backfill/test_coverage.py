@@ -13,7 +13,7 @@ from tests.backfill.given import SMALL, History, carried_out, filled, planned, r
 from tests.oracle import flush_all
 from tests.sessions import execute
 from workflows_tasks import history as package
-from workflows_tasks.capture.installation import installation
+from workflows_tasks.capture.record import installation
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.history import EVERYWHERE
 from workflows_tasks.models import Installation, WorkspaceRecentWorkflow

@@ -16,7 +16,7 @@ from workflows_tasks.host import host as resolved
 from workflows_tasks.keys import shard_of
 from workflows_tasks.models import CHANGES, Shard
 from workflows_tasks.projection.flush import Flushed, flush
-from workflows_tasks.projection.sql import Range
+from workflows_tasks.projection.ranges import Range
 
 
 class Given:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.commands import python
 from tests.mutants import MUTANTS, UNCAPTURED
-from workflows_tasks.capture.triggers import tables
+from workflows_tasks.capture.tables import tables
 from workflows_tasks.host import host
 
 pytestmark = pytest.mark.host_independent

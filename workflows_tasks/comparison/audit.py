@@ -11,12 +11,12 @@ from typing import Any, Final
 from django.db.models.functions import Now
 
 from workflows_tasks import conf
-from workflows_tasks.capture.installation import installation
+from workflows_tasks.capture.record import installation
 from workflows_tasks.comparison import verify
 from workflows_tasks.comparison.compare import DRIFT
 from workflows_tasks.host import host
 from workflows_tasks.models import Installation
-from workflows_tasks.projection.sql import Range
+from workflows_tasks.projection.ranges import Range
 
 FINDINGS_KEPT: Final = 20
 

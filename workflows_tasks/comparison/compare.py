@@ -14,24 +14,14 @@ from typing import Any, Final, NamedTuple
 from django.db import connections, transaction
 
 from workflows_tasks import conf
-from workflows_tasks.capture.triggers import tables
+from workflows_tasks.capture.tables import tables
 from workflows_tasks.host import host
 from workflows_tasks.keys import shard_sql, text_of
 from workflows_tasks.projection import scopes
-from workflows_tasks.projection.sql import (
-    Range,
-    Sql,
-    compose,
-    cursor,
-    fragments,
-    newest_per_key,
-    not_true,
-    of_grain,
-    quoted,
-    rows,
-    value,
-)
+from workflows_tasks.projection.fragments import compose, fragments, newest_per_key, not_true, of_grain
+from workflows_tasks.projection.ranges import Range
 from workflows_tasks.projection.transactions import limits, set_locally
+from workflows_tasks.sql import Sql, cursor, quoted, rows, value
 
 WAITING: Final = "waiting"
 UNFILLED: Final = "unfilled"

@@ -14,7 +14,9 @@ from workflows_tasks.comparison.compare import DRIFT, REFUSED, Difference, compa
 from workflows_tasks.keys import text_of
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes, flush
-from workflows_tasks.projection.sql import EVERYWHERE, Range, Sql, compose, rows
+from workflows_tasks.projection.fragments import compose
+from workflows_tasks.projection.ranges import EVERYWHERE, Range
+from workflows_tasks.sql import Sql, rows
 
 MOST_RUNS: Final = 2_000_000
 """Runs that one statement compares; a workspace with more is compared in parts, by its workflows."""
@@ -82,7 +84,7 @@ def runs_of(among: Range) -> int:
 def estimated_runs() -> int:
     """PostgreSQL's own estimate of the number of runs, those of partitions included."""
     from workflows_tasks.host import host
-    from workflows_tasks.projection.sql import quoted
+    from workflows_tasks.sql import quoted
 
     ((runs,),) = rows(
         Sql(

@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.db import DatabaseError, InterfaceError, transaction
 
 from workflows_tasks import conf
-from workflows_tasks.capture import installation, nudge
+from workflows_tasks.capture import catalogue, installation, nudge, record, triggers, watch
 from workflows_tasks.comparison.compare import advice_to_fill, trouble_of_filling
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.host import host
@@ -22,8 +22,8 @@ from workflows_tasks.monitoring import indexes, workers
 from workflows_tasks.monitoring.status import ShardStatus, Status, age, ago, counted, names, status
 from workflows_tasks.monitoring.telemetry import brief, printable
 from workflows_tasks.monitoring.workers import LiveQueue
-from workflows_tasks.projection.sql import quoted
 from workflows_tasks.projection.transactions import sqlstate
+from workflows_tasks.sql import quoted
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -73,8 +73,8 @@ def look() -> Iterator[Finding]:
 def database_problem(error: Exception) -> str:
     """The database's error, with the command to run if one of our tables is missing."""
     missing = sqlstate(error) == UNDEFINED_TABLE
-    lacks_log_only = missing and CHANGES in str(error) and installation.names() is not None
-    command = installation.COMMAND if lacks_log_only else "manage.py migrate"
+    lacks_log_only = missing and CHANGES in str(error) and catalogue.names() is not None
+    command = triggers.COMMAND if lacks_log_only else "manage.py migrate"
     return brief(error) + (f"; run: {command}" if missing else "")
 
 
@@ -82,14 +82,14 @@ def capture_problems() -> list[str]:
     """What is wrong now: with triggers and log, and with settings that are not those the table is kept for."""
     row = Installation.objects.using(host().database).filter(pk=Installation.ONLY).first()
     try:
-        installation.check_shards(row.shards if row else conf.settings().shards)
+        record.check_shards(row.shards if row else conf.settings().shards)
     except WrongShards as error:
         return [str(error)]  # the functions are of the other number, and only seem to be wrong
-    problems = [str(problem) for problem in installation.problems() + installation.problems_of_pages()]
-    if row and installation.fingerprint_changed(row):
+    problems = [str(problem) for problem in watch.problems() + installation.problems_of_pages()]
+    if row and record.fingerprint_changed(row):
         problems.append(
             "models, path, RUN_FILTER or GRAINS differ from those that the table was kept for, so old rows may be "
-            f"wrong; run: {installation.COMMAND}"
+            f"wrong; run: {triggers.COMMAND}"
         )
     return problems
 
@@ -176,7 +176,7 @@ class _Look:
         queue = self._queue
         if queue.messages:
             return self._busy()
-        holders = installation.sessions_in(quoted(Shard._meta.db_table), reading=True)
+        holders = catalogue.sessions_in(quoted(Shard._meta.db_table), lock_rows=True)
         return (
             f"the queue {conf.settings().queue!r} is empty and beat runs: "
             + (f"the shard may be held by {holders}; " if holders else "")

@@ -13,7 +13,7 @@ from django.db.models.lookups import Exact
 from workflows_tasks import conf
 from workflows_tasks.host import Host
 from workflows_tasks.projection import scopes
-from workflows_tasks.projection.sql import Sql, quoted, rows
+from workflows_tasks.sql import Sql, quoted, rows
 
 PARTITIONED: Final = "p"
 

@@ -12,7 +12,8 @@ from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes
 from workflows_tasks.projection.changes import Quarantined
-from workflows_tasks.projection.sql import compose, fragments, quoted, rows
+from workflows_tasks.projection.fragments import compose, fragments
+from workflows_tasks.sql import quoted, rows
 
 QUARANTINED_SHOWN: Final = 20
 

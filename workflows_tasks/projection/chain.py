@@ -18,7 +18,8 @@ from workflows_tasks.capture import nudge
 from workflows_tasks.models import Shard
 from workflows_tasks.monitoring import spans
 from workflows_tasks.projection.flush import DB_ERRORS, Flushed, flush, has_changes
-from workflows_tasks.projection.sql import Sql, compose, execute, quoted, rows, value
+from workflows_tasks.projection.fragments import compose
+from workflows_tasks.sql import Sql, execute, quoted, rows, value
 
 CHANGES_A_WINDOW: Final = 5
 """After a flush of so many changes the next one is due a whole window later. After fewer it is due sooner."""

@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 from workflows_tasks import conf
 from workflows_tasks.host import host
 from workflows_tasks.keys import shard_sql, text_of
-from workflows_tasks.projection.sql import Sql, compose, execute, join, keys, rows, value
+from workflows_tasks.projection.fragments import compose
 from workflows_tasks.projection.transactions import flush_limits, read_committed
+from workflows_tasks.sql import Sql, execute, join, keys, rows, value
 
 MOST_TAKEN: Final = 20_000
 """Changes of runs that one slice takes at most."""

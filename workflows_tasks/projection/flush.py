@@ -21,7 +21,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.db.models.functions import Coalesce, Now
 
 from workflows_tasks import conf
-from workflows_tasks.capture.installation import check_shards, installation
+from workflows_tasks.capture.record import check_shards, installation
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.host import host
 from workflows_tasks.keys import text_of
@@ -29,19 +29,10 @@ from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes, scopes, searches, transactions, writer
 from workflows_tasks.projection.changes import Change, Scope
+from workflows_tasks.projection.fragments import compose, fragments, in_shard, keyed, newest_per_key
 from workflows_tasks.projection.searches import Key, Newest
-from workflows_tasks.projection.sql import (
-    Sql,
-    compose,
-    fragments,
-    in_shard,
-    keyed,
-    keys,
-    newest_per_key,
-    quoted,
-    rows,
-)
 from workflows_tasks.projection.writer import ADVANCE, RECOMPUTE, Write, Written
+from workflows_tasks.sql import Sql, keys, quoted, rows
 
 DB_ERRORS: Final = (DatabaseError, InterfaceError)
 

@@ -11,23 +11,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from workflows_tasks.capture.triggers import EVERY_RUN, tables
+from workflows_tasks.capture.tables import tables
+from workflows_tasks.capture.triggers import EVERY_RUN
 from workflows_tasks.host import host
 from workflows_tasks.keys import text_of
 from workflows_tasks.projection import changes, writer
 from workflows_tasks.projection.changes import Scope
-from workflows_tasks.projection.sql import (
-    Sql,
-    compose,
-    fragments,
-    in_shard,
-    join,
-    matching,
-    newest_per_key,
-    not_true,
-    rows,
-    value,
-)
+from workflows_tasks.projection.fragments import compose, fragments, in_shard, matching, newest_per_key, not_true
+from workflows_tasks.sql import Sql, join, rows, value
 
 MOST_RUNS: Final = 20_000
 """A scope of at most this many runs, and rows, is resolved by one statement. A larger one is split."""

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from workflows_tasks.keys import text_of
-from workflows_tasks.projection.sql import Sql, compose, fragments, join, keyed, rows, value
-from workflows_tasks.projection.sql import keys as array
+from workflows_tasks.projection.fragments import compose, fragments, keyed
+from workflows_tasks.sql import Sql, join, rows, value
+from workflows_tasks.sql import keys as array
 
 PASS_RUNS: Final = 5_000
 """A workspace of at most so many runs is always read by a pass."""

@@ -11,7 +11,7 @@ from django.db import DataError, connections, transaction
 from workflows_tasks import conf
 from workflows_tasks.errors import NothingCommits
 from workflows_tasks.host import host
-from workflows_tasks.projection.sql import cursor
+from workflows_tasks.sql import cursor
 
 NOT_A_REFUSAL: Final = ("08", "25", "40", "42", "53", "55", "57", "58")
 """Classes of SQLSTATE that say nothing about a value: connection, transaction, a column or a right that is missing, a

@@ -12,19 +12,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from workflows_tasks.projection.fragments import COLUMNS, KEY, compose, fragments, newest_per_key
+from workflows_tasks.projection.ranges import Range
 from workflows_tasks.projection.searches import Key, Newest
-from workflows_tasks.projection.sql import (
-    COLUMNS,
-    KEY,
-    Range,
-    Sql,
-    compose,
-    fragments,
-    join,
-    keys,
-    newest_per_key,
-    rows,
-)
+from workflows_tasks.sql import Sql, join, keys, rows
 
 ADVANCE: Final = "advance"
 RECOMPUTE: Final = "recompute"

@@ -14,7 +14,7 @@ from tests.oracle import expected, flush_all, stored
 from tests.sessions import execute, psql, query, session
 from tests.threads import beside
 from workflows_tasks import conf, tasks
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, record
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.history import EVERYWHERE, compare
 from workflows_tasks.models import CHANGES, Shard
@@ -65,7 +65,7 @@ def test_a_worker_and_beat_with_another_number_of_shards_change_nothing(
     with pytest.raises(WrongShards):
         flush_everything()
     configure(SHARDS=8)
-    row = installation.installation()
+    row = record.installation()
     assert (row.problems, row.rescan_after) == ([], None)
     assert query(f"SELECT shard, id, run FROM {CHANGES}") == before
     Shard.objects.filter(number=shard).update(error=Shard.objects.get(number=shard % 3).error)
@@ -102,9 +102,9 @@ def test_what_counts_is_changed(
     configure(**CHANGES_OF_SETTINGS[what])
     tick()
     assert "triggers --install" in caplog.text
-    assert installation.fingerprint_changed(installation.installation())
+    assert record.fingerprint_changed(record.installation())
     assert not installation.install()
-    assert not installation.fingerprint_changed(installation.installation())
+    assert not record.fingerprint_changed(record.installation())
     true = truth(sample, what)
     assert set(stored()) != set(true)
     tick()
@@ -135,10 +135,10 @@ def test_a_rescan_waits_for_who_began_before(deployed: Sample) -> None:
         assert not installation.install()
         tick()
         flush_all()
-        assert installation.installation().rescan_after is not None
+        assert record.installation().rescan_after is not None
         other.execute("COMMIT")
     tick()
-    assert installation.installation().rescan_after is None
+    assert record.installation().rescan_after is None
     sample.check()
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.hosts.adapter import Host
 from tests.oracle import flush_all
 from tests.sessions import locked
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, record
 from workflows_tasks.models import Installation, WorkspaceRecentWorkflow
 
 pytestmark = pytest.mark.host_independent
@@ -27,7 +27,7 @@ def new(live: Host) -> Iterator[Host]:
 def noted() -> bool | None:
     """What is noted. Comparisons take what nobody knows for no."""
     answer: bool | None = Installation.objects.get().lacks_history
-    assert installation.lacks_history() == bool(answer)
+    assert record.lacks_history() == bool(answer)
     return answer
 
 
@@ -41,7 +41,7 @@ def test_a_host_with_runs_lacks_them_until_a_backfill_says_otherwise(new: Host) 
     assert noted() is True
     assert not installation.install()
     assert noted() is True
-    installation.note_filled()
+    record.note_filled()
     assert noted() is False
     assert not installation.remove()
     assert not installation.install()

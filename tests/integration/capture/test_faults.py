@@ -15,7 +15,7 @@ from django.db import ProgrammingError
 from tests.integration.capture.sample import Sample, later, logged, own_tables, sql_value, table
 from tests.sessions import execute, psql, query, role
 from workflows_tasks import conf, reads
-from workflows_tasks.capture import installation, triggers
+from workflows_tasks.capture import installation, record, tables, triggers, watch
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
 from workflows_tasks.monitoring import health
@@ -33,7 +33,7 @@ def as_installed(sample: Sample) -> Iterator[None]:
 
 
 def problems() -> str:
-    return "\n".join(map(str, installation.problems()))
+    return "\n".join(map(str, watch.problems()))
 
 
 def deletion(sample: Sample) -> str:
@@ -46,7 +46,7 @@ def deletion(sample: Sample) -> str:
 def mended(sample: Sample) -> None:
     """All is captured, and what was missed is found by what the next ticks and flushes do."""
     assert not installation.install()
-    assert not installation.problems()
+    assert not watch.problems()
     tick()
     sample.check()
     with sample.written():
@@ -76,7 +76,7 @@ def test_a_column_renamed_by_hand(sample: Sample, name: str) -> None:
         assert COMMAND in warned
         assert f"has no column {field.column}" in problems()
         tick()
-        assert any(field.column in problem for problem in installation.installation().problems)
+        assert any(field.column in problem for problem in record.installation().problems)
     sample.check()
 
 
@@ -247,7 +247,7 @@ def test_app_works_while_nothing_is_installed(sample: Sample) -> None:
 
 def test_a_function_that_is_gone_is_not_called_outdated(sample: Sample) -> None:
     """And where a part is there, the others are named."""
-    function, *_ = triggers.functions(triggers.tables(resolved())[0], triggers.Names.of_schema("public"))
+    function, *_ = triggers.functions(tables.tables(resolved())[0], triggers.Names.of_schema("public"))
     execute(f"DROP FUNCTION {function} CASCADE")
     told = problems()
     assert f"has no trigger {triggers.ROW_TRIGGER}" in told
@@ -260,11 +260,11 @@ def test_the_function_of_fresh_pages_is_missing_or_outdated(sample: Sample, conf
     name = f'public."{reads.FUNCTION}"'
     execute(f"DROP FUNCTION {name}")
     assert [problem.table for problem in installation.problems_of_pages()] == [name]
-    assert not installation.problems()
+    assert not watch.problems()
     assert any(name in problem for problem in health.capture_problems())
     assert not installation.install()
     assert not installation.problems_of_pages()
-    assert installation.installation().rescan_after is None
+    assert record.installation().rescan_after is None
     before = conf.settings().shards
     configure(SHARDS=7)
     assert [problem.table for problem in installation.problems_of_pages()] == [name]

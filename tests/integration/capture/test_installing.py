@@ -19,7 +19,7 @@ from tests.integration.capture.sample import Sample, logged, table
 from tests.sessions import execute, locked, query, session
 from tests.threads import beside
 from tests.waiting import until
-from workflows_tasks.capture import installation, triggers
+from workflows_tasks.capture import installation, triggers, watch
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES
 
@@ -78,7 +78,7 @@ def test_beside_writers(uninstalled: Sample) -> None:
         begun = writers.transactions
         until(lambda: writers.transactions > begun + 6)
     assert writers.longest_s < LONGEST_WAIT_S
-    assert not installation.problems()
+    assert not watch.problems()
     assert "bots_savedrun: done" in steps
     assert logged() > 0
 
@@ -100,15 +100,15 @@ def test_beside_one_that_stays_open(uninstalled: Sample, monkeypatch: pytest.Mon
     assert writers.longest_s < LONGEST_WAIT_S
     assert [problem.table for problem in failed] == ["bots_savedrun"]
     assert f"session {pid} of postgres (a nightly job), open for" in failed[0].what
-    assert installation.COMMAND in failed[0].what
+    assert triggers.COMMAND in failed[0].what
     waits = [step for step in steps if "waits up to" in step]
     assert len(waits) == len(installation.WAITS_MS)
     assert all(f"session {pid} of postgres (a nightly job)" in step for step in waits)
     assert sum(installation.WAITS_MS) / 1000 >= LONGEST_WAIT_S > max(installation.WAITS_MS) / 1000
-    assert [problem.table for problem in installation.problems()] == ["bots_savedrun", "bots_savedrun"]
+    assert [problem.table for problem in watch.problems()] == ["bots_savedrun", "bots_savedrun"]
     assert str(failed[0]).startswith("bots_savedrun: ")
     assert not installation.install()
-    assert not installation.problems()
+    assert not watch.problems()
 
 
 def test_migrate_goes_on_without_it(
@@ -123,9 +123,9 @@ def test_migrate_goes_on_without_it(
         other.execute("ROLLBACK")
     told = capsys.readouterr().out
     assert "nothing is captured of bots_savedrun" in told
-    assert f"Run later: {installation.COMMAND}" in told
+    assert f"Run later: {triggers.COMMAND}" in told
     call_command("migrate", verbosity=0)
-    assert not installation.problems()
+    assert not watch.problems()
 
 
 def test_migrate_goes_on_with_a_filter_that_does_not_compile(
@@ -136,7 +136,7 @@ def test_migrate_goes_on_with_a_filter_that_does_not_compile(
     call_command("migrate", verbosity=1)
     told = capsys.readouterr().out
     assert "nothing is captured (Cannot resolve keyword 'nowhere' into field" in told
-    assert f"Run later: {installation.COMMAND}" in told
+    assert f"Run later: {triggers.COMMAND}" in told
 
 
 def test_a_host_transaction_that_holds_both_tables_is_no_deadlocks_victim(
@@ -152,7 +152,7 @@ def test_a_host_transaction_that_holds_both_tables_is_no_deadlocks_victim(
         other.execute("UPDATE bots_publishedrunversion SET number = number")
         other.execute("COMMIT")
         assert installing.result() == []
-    assert not installation.problems()
+    assert not watch.problems()
 
 
 def test_two_at_once(uninstalled: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_two_at_once(uninstalled: Sample, monkeypatch: pytest.MonkeyPatch) -> No
         until(lambda: waiting("bots_savedrun") == 2)
         other.execute("COMMIT")
         assert [each.result() for each in both] == [[], []]
-    assert not installation.problems()
+    assert not watch.problems()
 
 
 def waiting(name: str) -> int:
@@ -184,7 +184,7 @@ def a_changed_function(configure: Configure) -> None:
     """As by a deploy that changes what is captured."""
     configure(SHARDS=3)
     assert not installation.install()
-    assert not installation.problems()
+    assert not watch.problems()
 
 
 def turning_off(configure: Configure) -> None:
@@ -209,7 +209,7 @@ def test_the_sql_can_be_run_by_hand(uninstalled: Sample) -> None:
     execute(f"DROP TABLE {CHANGES}")
     for statement in installation.statements():
         execute(statement)
-    assert not installation.problems()
+    assert not watch.problems()
     uninstalled.host.save_again(uninstalled.older)
     assert logged() == 1
 

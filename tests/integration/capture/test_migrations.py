@@ -120,7 +120,7 @@ from django.utils import timezone
 call_command("migrate", verbosity=0)
 from crm import models
 from workflows_tasks import recent_workflows
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import watch
 from workflows_tasks.projection.flush import flush_all
 from workflows_tasks.host import host
 run, hop, found = models.%(run)s, "%(hop)s", host()
@@ -140,7 +140,7 @@ with connection.cursor() as cursor:
     keys = [kind for (kind,) in cursor.fetchall()]
 print(json.dumps({
     "keys": keys,
-    "problems": [str(problem) for problem in installation.problems()],
+    "problems": [str(problem) for problem in watch.problems()],
     "pages": [[row.last_run_id for row in recent_workflows(team)] for team in (1, 2)],
     "users": [[row.last_run_id for row in recent_workflows(1, user)] for user in ("a", "by a migration")],
 }))

@@ -9,7 +9,7 @@ import pytest
 from tests.hosts.adapter import Host, moment
 from tests.integration.capture.sample import Sample, copy_sql, logged, new_key
 from tests.sessions import execute, query
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, record, watch
 from workflows_tasks.tick import tick
 
 pytestmark = pytest.mark.host_independent
@@ -81,11 +81,11 @@ def test_a_partition_attached_later(partitioned: Sample) -> None:
     assert logged() == 0
     execute(f"ALTER TABLE {RUNS} ATTACH PARTITION added FOR VALUES IN (0)")
     tick()
-    assert any("other partitions" in problem for problem in installation.installation().problems)
+    assert any("other partitions" in problem for problem in record.installation().problems)
     assert not installation.install()
     tick()
     sample.check()
-    assert not installation.problems()
+    assert not watch.problems()
     with sample.written():
         execute("DELETE FROM added WHERE id = 1000000")
     with sample.written():

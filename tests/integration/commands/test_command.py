@@ -24,8 +24,9 @@ from tests.integration.comparison.corruptions import CORRUPTIONS, ThreeWorkspace
 from tests.oracle import assert_exact, flush_all
 from workflows_tasks import history
 from workflows_tasks import host as hosts
-from workflows_tasks.capture import installation
-from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
+from workflows_tasks.capture import installation, triggers
+from workflows_tasks.capture.tables import tables
+from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.errors import InvalidArgument
 from workflows_tasks.management.actions import SHOWN
 from workflows_tasks.models import CHANGES, Installation
@@ -285,7 +286,7 @@ def test_triggers_without_a_flag_says_what_is_wrong(three: ThreeWorkspaces) -> N
         code, shown = ran("triggers")
         assert code == 1
         assert f"{table}: has no trigger {ROW_TRIGGER}" in shown
-        assert installation.COMMAND in shown
+        assert triggers.COMMAND in shown
         assert told("triggers")[0] == 1
     finally:
         code, shown = ran("triggers", "--install")
@@ -295,7 +296,7 @@ def test_triggers_without_a_flag_says_what_is_wrong(three: ThreeWorkspaces) -> N
 
 def test_triggers_off_and_on_again(three: ThreeWorkspaces) -> None:
     code, shown = ran("triggers", "--off")
-    assert (code, installation.COMMAND in shown) == (0, True)
+    assert (code, triggers.COMMAND in shown) == (0, True)
     three.run(5)
     with connection.cursor() as cursor:
         cursor.execute(f'SELECT count(*) FROM "{CHANGES}"')
@@ -338,7 +339,7 @@ def missing(request: pytest.FixtureRequest, three: ThreeWorkspaces) -> Iterator[
 
 @pytest.mark.parametrize("action", ["status", "verify"])
 def test_an_unmigrated_database_is_one_line_with_the_fix(missing: str, action: str) -> None:
-    fix = installation.COMMAND if missing == CHANGES else "manage.py migrate"
+    fix = triggers.COMMAND if missing == CHANGES else "manage.py migrate"
     with pytest.raises(CommandError, match=fix) as refused:
         ran(action)
     assert "\n" not in str(refused.value)

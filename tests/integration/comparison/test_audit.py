@@ -11,11 +11,11 @@ from tests.conftest import Configure
 from tests.integration.comparison.corruptions import ThreeWorkspaces, lose_changes
 from tests.oracle import flush_all
 from workflows_tasks import history
-from workflows_tasks.capture import installation as installing
+from workflows_tasks.capture import record
 from workflows_tasks.comparison import audit, verify
 from workflows_tasks.comparison import compare as comparing
 from workflows_tasks.models import Installation
-from workflows_tasks.projection.sql import Range
+from workflows_tasks.projection.ranges import Range
 
 pytestmark = pytest.mark.host_independent
 
@@ -83,7 +83,7 @@ def test_what_fails_is_kept_for_the_operator_and_passed_over(
 def test_history_that_nobody_has_filled_is_no_alarm(lost: ThreeWorkspaces, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where runs were there before capture, the audit repairs nothing until a backfill has the workspace in its plan.
     Without the app ``backfill`` it sees everything."""
-    installing.installation()
+    record.installation()
     Installation.objects.update(lacks_history=True)
     assert [audit.step() for _ in range(4)] == [0, 0, 0, 0]
     monkeypatch.setattr(comparing, "_unfilled", [])

@@ -18,7 +18,8 @@ from workflows_tasks.comparison import compare as comparing
 from workflows_tasks.comparison.compare import DRIFT, REFUSED, UNFILLED, WAITING, compare, snapshot
 from workflows_tasks.models import CHANGES
 from workflows_tasks.projection import changes, flush
-from workflows_tasks.projection.sql import EVERYWHERE, Range, Sql
+from workflows_tasks.projection.ranges import EVERYWHERE, Range
+from workflows_tasks.sql import Sql
 
 
 def states(**where: Any) -> list[str]:

@@ -20,7 +20,7 @@ from workflows_tasks.comparison.compare import DRIFT, compare
 from workflows_tasks.models import Shard
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes, flush
-from workflows_tasks.projection.sql import EVERYWHERE, Range
+from workflows_tasks.projection.ranges import EVERYWHERE, Range
 
 pytestmark = pytest.mark.host_independent
 

@@ -326,7 +326,7 @@ class World:
         from workflows_tasks.models import WorkspaceRecentWorkflow
         from workflows_tasks.projection import changes
         from workflows_tasks.projection.flush import flush_all
-        from workflows_tasks.projection.sql import EVERYWHERE
+        from workflows_tasks.projection.ranges import EVERYWHERE
 
         flush_all()
         assert not any(shard.pending or shard.quarantined for shard in changes.status()), changes.quarantined(3)
@@ -347,7 +347,7 @@ class World:
         from backfill.coverage import is_filled
         from workflows_tasks.history import workspace_text
         from workflows_tasks.models import WorkspaceRecentWorkflow
-        from workflows_tasks.projection.sql import EVERYWHERE
+        from workflows_tasks.projection.ranges import EVERYWHERE
 
         WorkspaceRecentWorkflow.objects.all().delete()
         backfill = control.start(EVERYWHERE, chunk_size=3, concurrency=1, actor="a test")

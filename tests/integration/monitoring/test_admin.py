@@ -16,7 +16,7 @@ from tests.hosts.adapter import Host
 from tests.integration.comparison.corruptions import lose_changes
 from tests.integration.monitoring.conftest import Age
 from workflows_tasks import admin
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, triggers
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
 
@@ -72,7 +72,7 @@ def test_the_change_log_is_missing(client: Client, run: Any, in_transaction: boo
             cursor.execute(f"ALTER TABLE renamed RENAME TO {CHANGES}")
     assert "unknown: the change log cannot be read" in shown
     assert "<strong>FAIL</strong> database: " in shown
-    assert installation.COMMAND in shown
+    assert triggers.COMMAND in shown
 
 
 def test_verify(client: Client, sound: Host, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from tests.hosts.adapter import Host
 from tests.hosts.environment import OVERRIDES
 from workflows_tasks import checks, conf
 from workflows_tasks import host as hosts
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, triggers
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.errors import ConfigurationError
 from workflows_tasks.host import problems as host_problems
@@ -304,7 +304,7 @@ def test_another_number_of_shards_and_another_rule(sound: Host, configure: Confi
     configure(SHARDS=8, RUN_FILTER=Q(surface=0, uid__gt=""))
     said = of_database()
     assert "(recent_workflows.W010) Rows may become wrong: models, path, RUN_FILTER or GRAINS differ" in said
-    assert installation.COMMAND in said
+    assert triggers.COMMAND in said
 
 
 @pytest.fixture

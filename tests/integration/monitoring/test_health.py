@@ -37,7 +37,7 @@ from tests.oracle import flush_all
 from tests.threads import beside
 from tests.waiting import until
 from workflows_tasks import conf, tasks
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, triggers
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.comparison import compare
 from workflows_tasks.management.commands import recent_workflows
@@ -284,7 +284,7 @@ def test_a_trigger_is_dropped_or_disabled(sound: Host) -> None:
     execute(f'ALTER TABLE bots_savedrun DISABLE TRIGGER "{ROW_TRIGGER}"')
     assert_told("capture", "bots_savedrun: .*disabled")
     execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON bots_savedrun')
-    assert_told("capture", f"has no trigger {ROW_TRIGGER}", installation.COMMAND)
+    assert_told("capture", f"has no trigger {ROW_TRIGGER}", triggers.COMMAND)
     installation.install()
     assert found(FAIL) == {}
 
@@ -301,7 +301,7 @@ def test_the_change_log_is_missing(sound: Host) -> None:
     try:
         told = found(FAIL)
         assert set(told) == {"capture", "database"} or set(told) == {"database"}
-        assert installation.COMMAND in told["database"]
+        assert triggers.COMMAND in told["database"]
     finally:
         execute(f'ALTER TABLE renamed RENAME TO "{CHANGES}"')
     assert found(FAIL) == {}
@@ -319,7 +319,7 @@ def test_another_number_of_shards_or_another_filter(sound: Host, configure: Conf
     configure(SHARDS=5)
     assert_told("capture", r"SHARDS is 5 in process \d+ on .* and 8 in the database", "triggers --install")
     configure(SHARDS=8, RUN_FILTER=Q(surface=0, uid__gt=""))
-    assert_told("capture", "RUN_FILTER or GRAINS differ", installation.COMMAND)
+    assert_told("capture", "RUN_FILTER or GRAINS differ", triggers.COMMAND)
 
 
 def test_redis_is_away_which_is_no_failure(sound: Host, configure: Configure) -> None:

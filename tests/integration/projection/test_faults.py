@@ -13,7 +13,7 @@ from tests.hosts.adapter import Host
 from tests.integration.projection.neighbours import Neighbours
 from tests.oracle import assert_exact, flush_all, stored
 from tests.sessions import execute, locked, query, role
-from workflows_tasks.capture.triggers import tables
+from workflows_tasks.capture.tables import tables
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES, Installation, Shard, WorkspaceRecentWorkflow
 from workflows_tasks.projection import changes

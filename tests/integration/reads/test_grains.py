@@ -10,10 +10,10 @@ from tests.conftest import Configure
 from tests.hosts.adapter import Host, moment
 from tests.oracle import expected, flush_all, stored
 from workflows_tasks import conf, recent_workflows
-from workflows_tasks.capture import installation
+from workflows_tasks.capture import installation, record
 from workflows_tasks.comparison.compare import compare
 from workflows_tasks.errors import GrainNotStored
-from workflows_tasks.projection.sql import EVERYWHERE
+from workflows_tasks.projection.ranges import EVERYWHERE
 from workflows_tasks.tick import tick
 
 
@@ -59,9 +59,9 @@ def test_a_grain_is_taken_away_and_comes_back(
     assert set(stored()) == set(expected(live))
     for grains in ((grain,), both):
         configure(GRAINS=grains)
-        assert installation.fingerprint_changed(installation.installation())
+        assert record.fingerprint_changed(record.installation())
         installation.install()
-        assert not installation.fingerprint_changed(installation.installation())
+        assert not record.fingerprint_changed(record.installation())
         tick()
         flush_all()
         rows = set(stored())

@@ -13,7 +13,7 @@ from tests.hosts.adapter import Host
 from tests.oracle import flush_all
 from workflows_tasks import recent_workflows
 from workflows_tasks.comparison.compare import compare
-from workflows_tasks.projection.sql import EVERYWHERE
+from workflows_tasks.projection.ranges import EVERYWHERE
 
 pytestmark = pytest.mark.host_independent
 

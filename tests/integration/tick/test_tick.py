@@ -18,8 +18,9 @@ from tests.oracle import assert_exact, flush_all
 from tests.sessions import locked
 from workflows_tasks import conf
 from workflows_tasks import host as hosts
-from workflows_tasks.capture import installation
-from workflows_tasks.capture.triggers import ROW_TRIGGER, tables
+from workflows_tasks.capture import installation, triggers
+from workflows_tasks.capture.tables import tables
+from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.models import CHANGES, Installation, Shard
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes
@@ -160,7 +161,7 @@ def test_it_tells_once_that_writes_are_not_captured_and_once_that_they_are(
         tick()
     problem = the_installation().problems[0]
     assert ROW_TRIGGER in problem
-    assert installation.COMMAND in problem
+    assert triggers.COMMAND in problem
     assert [record.getMessage() for record in caplog.records].count(f"capture: {problem}") == 1
     installation.install()
     tick()

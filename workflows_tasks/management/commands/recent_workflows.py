@@ -11,8 +11,8 @@ from typing import Any, Final
 from django.core.management.base import CommandError
 
 from workflows_tasks import history, reads
-from workflows_tasks.capture import installation, triggers
-from workflows_tasks.capture.installation import Problem
+from workflows_tasks.capture import catalogue, installation, tables, triggers, watch
+from workflows_tasks.capture.watch import Problem
 from workflows_tasks.comparison import audit
 from workflows_tasks.comparison.verified import STATES, WRONG, Verified
 from workflows_tasks.comparison.verify import Part
@@ -23,7 +23,8 @@ from workflows_tasks.monitoring import health, telemetry
 from workflows_tasks.monitoring.status import Status, age, ago, counted, status
 from workflows_tasks.monitoring.telemetry import printable
 from workflows_tasks.projection import changes, flush
-from workflows_tasks.projection.sql import Range, quoted, rows
+from workflows_tasks.projection.ranges import Range
+from workflows_tasks.sql import quoted, rows
 
 COLUMNS: Final = ("workspace", "uid", "workflow", "state", "kind", "stored_used_at", "stored_run", "used_at", "run")
 VERIFY: Final = (
@@ -136,7 +137,7 @@ class Command(ActionCommand):
             nonlocal told_s
             if not quiet and time.monotonic() - told_s > TOLD_EVERY_S:
                 told_s = time.monotonic()
-                holders = installation.sessions_in(quoted(Shard._meta.db_table), reading=True)
+                holders = catalogue.sessions_in(quoted(Shard._meta.db_table), lock_rows=True)
                 self.stderr.write(f"waits for whoever holds a shard: {holders or 'other flushes'}")
 
         return tell
@@ -205,12 +206,12 @@ class Command(ActionCommand):
         is_off = wish in {"off", "remove"}
         if not is_off:  # of a table that could not be locked, only the problem that says who held it
             named = {problem.table for problem in problems}
-            now = installation.problems() + installation.problems_of_pages()
+            now = watch.problems() + installation.problems_of_pages()
             problems += [problem for problem in now if problem.table not in named]
         if quiet:
             self.print_json({"problems": [str(problem) for problem in problems]})
         elif is_off:
-            self.stdout.write(f"nothing is captured any more; to turn it on again, run: {installation.COMMAND}")
+            self.stdout.write(f"nothing is captured any more; to turn it on again, run: {triggers.COMMAND}")
         else:
             self._print_tables({problem.table for problem in problems})
         for problem in [] if quiet else problems:
@@ -221,7 +222,7 @@ class Command(ActionCommand):
     def _print_tables(self, wrong: set[str]) -> None:
         """Each table of the host's that is watched. Without the log none is captured."""
         lines = []
-        for table in triggers.tables(host()):
+        for table in tables.tables(host()):
             parts = [*(["runs"] if table.run else []), *(f"scope {scope.lookup}" for scope in table.scopes)]
             lines.append((table.name, ", ".join(parts), "WRONG" if {table.name, CHANGES} & wrong else "ok"))
         self.print_table(("table", "captures", "state"), lines)

@@ -1,24 +1,18 @@
-"""SQL with its parameters, and the pieces that every statement is made of.
+"""The pieces that every statement is made of.
 
 One subquery knows the host: ``live``, the runs that count, with their workspace, user and workflow. Django's ORM
 compiles it from the settings. Everything around it is fixed SQL, which PostgreSQL flattens into it, so a condition on
 ``live`` reaches the run's own indexes.
-
-Keys travel as text (``keys``) and are cast back in the statement. Moments travel as text too, because PostgreSQL stores
-moments that Python cannot hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from string import Formatter
 from typing import Any, Final
 
 from django.core.signals import setting_changed
-from django.db import connections
 from django.db.models import F, Model, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Collate, NullIf
 
@@ -26,26 +20,7 @@ from workflows_tasks import conf
 from workflows_tasks.host import Host, host
 from workflows_tasks.keys import column_type, shard_sql, text_of
 from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
-
-
-@dataclass(frozen=True, slots=True)
-class Sql:
-    """A piece of SQL with its parameters, so that the two are never put in order by hand."""
-
-    text: str
-    params: tuple[Any, ...] = ()
-
-    def __add__(self, other: Sql | str) -> Sql:
-        return join("", (self, other))
-
-    def __radd__(self, other: str) -> Sql:
-        return join("", (other, self))
-
-
-def join(separator: str, parts: Iterable[Sql | str]) -> Sql:
-    """Pieces one after the other."""
-    pieces = [part if isinstance(part, Sql) else Sql(part) for part in parts]
-    return Sql(separator.join(each.text for each in pieces), tuple(value for each in pieces for value in each.params))
+from workflows_tasks.sql import Sql, join, quoted
 
 
 def compose(template: str, **parts: Sql | str | int) -> Sql:
@@ -60,51 +35,6 @@ def compose(template: str, **parts: Sql | str | int) -> Sql:
             part = parts[name] if name in parts else getattr(fragments(), name)
             pieces.append(part if isinstance(part, Sql) else str(part))
     return join("", pieces)
-
-
-def literal(statement: Sql) -> str:
-    """The statement with its parameters written into it, since the body of a function cannot have any."""
-    operations: Any = connections[host().database].ops
-    return str(operations.compose_sql(statement.text, statement.params))
-
-
-def value(parameter: Any, kind: str = "text") -> Sql:
-    """A parameter, cast to a type."""
-    return Sql(f"%s::{kind}", (parameter,))
-
-
-def keys(texts: Iterable[str | None], kind: str = "text") -> Sql:
-    """An array of keys, from their texts. It is composed here: a driver takes ten times as long for thousands."""
-    elements = (
-        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in texts
-    )
-    return Sql("%s::text[]" + f"::{kind}[]" * (kind != "text"), ("{" + ",".join(elements) + "}",))
-
-
-def rows(statement: Sql) -> list[Any]:
-    """Execute a statement; returns its rows."""
-    with cursor() as db:
-        db.execute(statement.text, statement.params or None)
-        return list(db.fetchall()) if db.description else []
-
-
-def execute(statement: Sql) -> int:
-    """Execute a statement; returns how many rows it wrote."""
-    with cursor() as db:
-        db.execute(statement.text, statement.params or None)
-        return int(db.rowcount)
-
-
-@contextmanager
-def cursor() -> Iterator[Any]:
-    """A cursor on the host's database."""
-    with connections[host().database].cursor() as db:
-        yield db
-
-
-def quoted(name: str) -> str:
-    """A table's or column's name, as Django quotes it."""
-    return str(connections[host().database].ops.quote_name(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,53 +210,10 @@ def of_grain(uid: str) -> str:
     return f"{uid} = ''" if conf.WORKSPACE in grains else f"{uid} <> ''"
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A range of workspaces by key, as text: from ``first``, or just past ``after``, to ``last``. None is unbounded.
-
-    It may begin inside its first workspace, just past ``after_run``, and end inside its last one, with ``last_run``. So
-    there is a range between any two positions in the order of (workspace, run).
-    """
-
-    first: str | None = None
-    last: str | None = None
-    after: str | None = None
-    after_run: str | None = None
-    last_run: str | None = None
-
-    def where(self, workspace: str, run: str | None = None) -> Sql:
-        """Condition on a column of workspaces and one of their runs.
-
-        Without ``run`` the workspaces at the ends are whole. Within one workspace it is an equality and a range of
-        runs. Otherwise it is a range of workspaces, so that an index on that column serves.
-        """
-        kind, run_kind = fragments().workspace_type, fragments().run_type
-
-        def of_workspace(text: str) -> Sql:
-            return value(text) + f"::{kind}"
-
-        one = self.first is not None and self.first == self.last
-        bounds = [("=", self.first)] if one else [(">=", self.first), (">", self.after), ("<=", self.last)]
-        where = [f"{workspace} {sign} " + of_workspace(text) for sign, text in bounds if text is not None]
-        for sign, end, text in ((">", self.first, self.after_run), ("<=", self.last, self.last_run)):
-            if run is None or text is None:
-                continue
-            limit = value(text) + f"::{run_kind}"
-            if one:
-                where.append(f"{run} {sign} " + limit)
-            else:
-                assert end is not None
-                where.append(f"({workspace}, {run}) {sign} (" + of_workspace(end) + ", " + limit + ")")
-        return join(" AND ", where) if where else Sql("true")
-
-
-EVERYWHERE: Final = Range()
-
-
-def forget_fragments(*, setting: str, **_: object) -> None:
+def _forget(*, setting: str, **_: object) -> None:
     """The fragments depend on the settings."""
     if setting == conf.NAME:
         fragments.cache_clear()
 
 
-setting_changed.connect(forget_fragments, dispatch_uid="workflows_tasks.projection.sql")
+setting_changed.connect(_forget, dispatch_uid="workflows_tasks.projection.fragments")
