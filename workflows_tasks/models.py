@@ -128,8 +128,8 @@ class Installation(models.Model):
     )
     watched = models.JSONField(default=dict, help_text="Tables as they were when triggers were installed.")
     problems = models.JSONField(default=list, help_text="What the last tick found wrong with capture.")
-    rescan_after = models.BigIntegerField(
-        null=True, help_text="A transaction id. When no older writer is left, every workspace is looked at again."
+    rescan_waits_for = models.JSONField(
+        null=True, help_text="Transactions to end before every workspace is looked at again; null if none is to be."
     )
     rescan_reason = models.TextField(default="")
     ticked_at = models.DateTimeField(null=True, help_text="Heartbeat: the last tick.")

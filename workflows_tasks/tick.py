@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from django.db.models import Q, QuerySet
+from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from workflows_tasks import conf
@@ -27,7 +28,7 @@ def tick() -> list[int]:
             functions for outdated, and deal out the log to shards of its own.
     """
     row = record.installation()
-    _rows().update(ticked_at=Now())  # first, to show that beat runs even if the rest fails
+    record.only_row().update(ticked_at=Now())  # first, to show that beat runs even if the rest fails
     record.check_shards(row.shards)
     _watch(row)
     _rescan_if_due(row)
@@ -48,16 +49,18 @@ def _watch(row: Installation) -> None:
         telemetry.capture_recovered()
     if set(row.problems).difference(problems):
         record.request_rescan("something was wrong with capture, and is not any more")
-    _rows().update(problems=problems)
+    record.only_row().update(problems=problems)
 
 
 def _rescan_if_due(row: Installation) -> None:
     """Log every run as changed, once nobody writes with the old functions: no change names what these missed."""
-    if row.rescan_after is None or catalogue.is_written_from_before(row.rescan_after):
+    if row.rescan_waits_for is None or catalogue.writers().intersection(row.rescan_waits_for):
         return
-    telemetry.rescan_begun(row.rescan_reason)
-    changes.log_everything()
-    _rows().filter(rescan_after=row.rescan_after).update(rescan_after=None, rescan_reason="")
+    requested = record.only_row().filter(rescan_waits_for=row.rescan_waits_for)
+    with transaction.atomic(using=host().database):
+        if requested.update(rescan_waits_for=None, rescan_reason=""):
+            telemetry.rescan_begun(row.rescan_reason)
+            changes.log_everything()
 
 
 def _send_missing() -> list[int]:
@@ -77,8 +80,3 @@ def _send_missing() -> list[int]:
     for shard in lost:
         flush.count(shard, lost_messages=1)
     return [shard for shard in waiting if shard not in coming and nudge.send(shard)]
-
-
-def _rows() -> QuerySet[Installation]:
-    row: QuerySet[Installation] = Installation.objects.using(host().database).filter(pk=Installation.ONLY)
-    return row

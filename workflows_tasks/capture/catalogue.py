@@ -169,33 +169,29 @@ def sessions_in(table: str, *, lock_rows: bool = False) -> str:
     )
 
 
-def is_written_from_before(transaction_id: int) -> bool:
-    """Whether a transaction with this id, or an older one, may still write with the trigger functions of its time.
+def writers() -> set[str]:
+    """Virtual ids of the transactions that hold a lock to write a table of the host's.
 
-    Such a transaction has written to a table of the host's, so it holds a lock there. A transaction that takes its lock
-    later sees the new functions. No other transaction counts: one that was prepared and forgotten may never end. An id
-    that this cluster has not reached yet comes from the cluster that it was restored from. No writer of that time is
-    left, so the answer is False.
+    Those of now may still call trigger functions that were replaced, even if they have not written anything yet, and
+    so have no transaction id. A transaction that takes its lock later calls the new ones. One that is prepared keeps
+    its virtual id.
     """
     watched = [quoted(table.name) for table in tables(host())]
-    ((is_written,),) = _ask(
+    holders = _ask(
         """
         WITH watched AS (
             SELECT to_regclass(name)::oid AS oid FROM unnest(%s::text[]) AS name
             UNION
             SELECT relid FROM unnest(%s::text[]) AS name CROSS JOIN pg_partition_tree(to_regclass(name))
         )
-        SELECT %s < pg_snapshot_xmax(pg_current_snapshot())::text::bigint AND EXISTS (
-            SELECT FROM pg_locks lock JOIN pg_locks own USING (virtualtransaction)
-            WHERE lock.locktype = 'relation' AND lock.granted AND lock.mode LIKE '%%Exclusive%%'
-              AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-              AND lock.relation IN (SELECT oid FROM watched) AND own.locktype = 'transactionid' AND own.granted
-              AND (%s - own.transactionid::text::bigint) & 4294967295 < 2147483648
-        )
+        SELECT DISTINCT virtualtransaction FROM pg_locks
+        WHERE locktype = 'relation' AND granted AND mode LIKE '%%Exclusive%%'
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND relation IN (SELECT oid FROM watched)
         """,
-        watched, watched, transaction_id, transaction_id,
+        watched, watched,
     )  # fmt: skip
-    return bool(is_written)
+    return {holder for (holder,) in holders}
 
 
 def _ask(statement: str, *params: Any) -> list[Any]:

@@ -8,10 +8,8 @@ import os
 import socket
 from typing import Any
 
-from django.db import transaction
-
 from workflows_tasks import conf
-from workflows_tasks.capture import triggers
+from workflows_tasks.capture import catalogue, triggers
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.host import described, host
 from workflows_tasks.models import Installation, WorkspaceRecentWorkflow
@@ -61,14 +59,12 @@ def fingerprint_changed(row: Installation) -> bool:
 
 
 def request_rescan(reason: str) -> None:
-    """Request a look at every workspace, for when all writers that began before now have ended.
+    """Request a look at every workspace, for when all who write now have ended.
 
     It is needed whenever a problem of capture is over, because no change names what was missed.
     """
     if has_rows():
-        with transaction.atomic(using=host().database):
-            ((number,),) = rows(Sql("SELECT pg_current_xact_id()::text::bigint"))
-            only_row().update(rescan_after=number, rescan_reason=reason)
+        only_row().update(rescan_waits_for=sorted(catalogue.writers()), rescan_reason=reason)
 
 
 def lacks_history() -> bool:
@@ -92,8 +88,10 @@ def note_history() -> None:
 
 
 def has_rows() -> bool:
+    """Whether our table has any row."""
     return bool(WorkspaceRecentWorkflow.objects.using(host().database).exists())
 
 
 def only_row() -> Any:
+    """The one row, as a queryset."""
     return Installation.objects.using(host().database).filter(pk=Installation.ONLY)

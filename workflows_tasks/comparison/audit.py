@@ -11,11 +11,9 @@ from typing import Any, Final
 from django.db.models.functions import Now
 
 from workflows_tasks import conf
-from workflows_tasks.capture.record import installation
+from workflows_tasks.capture.record import installation, only_row
 from workflows_tasks.comparison import verify
 from workflows_tasks.comparison.compare import DRIFT
-from workflows_tasks.host import host
-from workflows_tasks.models import Installation
 from workflows_tasks.projection.ranges import Range
 
 FINDINGS_KEPT: Final = 20
@@ -56,7 +54,7 @@ def forget_findings() -> None:
 
 
 def _store(**values: Any) -> None:
-    Installation.objects.using(host().database).filter(pk=Installation.ONLY).update(**values)
+    only_row().update(**values)
 
 
 def _parts_a_step() -> int:

@@ -123,10 +123,10 @@ class Migration(migrations.Migration):
                     models.JSONField(default=list, help_text="What the last tick found wrong with capture."),
                 ),
                 (
-                    "rescan_after",
-                    models.BigIntegerField(
+                    "rescan_waits_for",
+                    models.JSONField(
                         help_text=(
-                            "A transaction id. When no older writer is left, every workspace is looked at again."
+                            "Transactions to end before every workspace is looked at again; null if none is to be."
                         ),
                         null=True,
                     ),

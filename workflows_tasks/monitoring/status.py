@@ -163,7 +163,7 @@ def _installation() -> dict[str, Any]:
     statement = compose(
         """SELECT extract(epoch FROM clock_timestamp() - ticked_at)::float8,
             extract(epoch FROM clock_timestamp() - audited_at)::float8, problems::text,
-            CASE WHEN rescan_after IS NULL THEN '' ELSE rescan_reason END, lacks_history, audit_findings::text
+            CASE WHEN rescan_waits_for IS NULL THEN '' ELSE rescan_reason END, lacks_history, audit_findings::text
         FROM {installation} WHERE id = {only}""",
         installation=quoted(Installation._meta.db_table), only=Installation.ONLY,
     )  # fmt: skip

@@ -11,8 +11,8 @@ from django.db.models import Q
 from tests.conftest import Configure
 from tests.integration.capture.sample import Sample, logged
 from tests.oracle import expected, flush_all, stored
-from tests.sessions import execute, psql, query, session
-from tests.threads import beside
+from tests.sessions import execute, locked, psql, query, session
+from tests.threads import beside, until_waiting
 from workflows_tasks import conf, tasks
 from workflows_tasks.capture import installation, record
 from workflows_tasks.errors import WrongShards
@@ -66,7 +66,7 @@ def test_a_worker_and_beat_with_another_number_of_shards_change_nothing(
         flush_everything()
     configure(SHARDS=8)
     row = record.installation()
-    assert (row.problems, row.rescan_after) == ([], None)
+    assert (row.problems, row.rescan_waits_for) == ([], None)
     assert query(f"SELECT shard, id, run FROM {CHANGES}") == before
     Shard.objects.filter(number=shard).update(error=Shard.objects.get(number=shard % 3).error)
     assert any("SHARDS is 3 in process" in each.why for each in health.look() if each.state == health.FAIL)
@@ -135,10 +135,37 @@ def test_a_rescan_waits_for_who_began_before(deployed: Sample) -> None:
         assert not installation.install()
         tick()
         flush_all()
-        assert record.installation().rescan_after is not None
+        assert record.installation().rescan_waits_for is not None
         other.execute("COMMIT")
     tick()
-    assert record.installation().rescan_after is None
+    assert record.installation().rescan_waits_for is None
+    sample.check()
+
+
+@pytest.mark.parametrize("prepares", [False, True])
+def test_a_rescan_waits_for_a_statement_that_has_written_nothing_yet(deployed: Sample, prepares: bool) -> None:
+    """It began before the functions were replaced, and calls the old ones at its end. It has no transaction id when the
+    rescan is asked for, and may be prepared afterwards."""
+    sample = deployed
+    installation.turn_off()
+    delete = f"DELETE FROM bots_savedrun USING (SELECT pg_advisory_xact_lock(7)) AS slow WHERE id = {sample.newest.pk}"
+    with beside() as start, session() as other:
+        other.execute(f"UPDATE bots_savedrun SET uid = uid WHERE id = {sample.far.pk}")  # to have the old bodies
+        other.execute("BEGIN")
+        with locked("SELECT pg_advisory_xact_lock(7)"):
+            deleting = start(lambda: other.execute(delete))
+            until_waiting(1)
+            assert not installation.install()
+            tick()
+            flush_all()
+        deleting.result()
+        assert query(f"SELECT count(*) FROM {CHANGES}") == [(0,)], "it has called the old ones"
+        other.execute("PREPARE TRANSACTION 'late'" if prepares else "COMMIT")
+        tick()
+        flush_all()
+        if prepares:
+            other.execute("COMMIT PREPARED 'late'")
+    tick()
     sample.check()
 
 

@@ -264,7 +264,7 @@ def test_the_function_of_fresh_pages_is_missing_or_outdated(sample: Sample, conf
     assert any(name in problem for problem in health.capture_problems())
     assert not installation.install()
     assert not installation.problems_of_pages()
-    assert record.installation().rescan_after is None
+    assert record.installation().rescan_waits_for is None
     before = conf.settings().shards
     configure(SHARDS=7)
     assert [problem.table for problem in installation.problems_of_pages()] == [name]

@@ -383,7 +383,7 @@ def index_dropped() -> Iterator[None]:
 
 
 def test_a_rescan_under_way_is_told(sound: Host) -> None:
-    Installation.objects.update(rescan_after=2**60, rescan_reason="triggers were installed")
+    Installation.objects.update(rescan_waits_for=["3/4"], rescan_reason="triggers were installed")
     assert_told("rescan", "rows may be wrong", "triggers were installed", state=WARN)
 
 

@@ -18,7 +18,7 @@ from tests.oracle import assert_exact, flush_all
 from tests.sessions import locked
 from workflows_tasks import conf
 from workflows_tasks import host as hosts
-from workflows_tasks.capture import installation, triggers
+from workflows_tasks.capture import catalogue, installation, triggers
 from workflows_tasks.capture.tables import tables
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.models import CHANGES, Installation, Shard
@@ -176,14 +176,19 @@ def written_uncaptured(live: Host) -> Any:
     installation.turn_off()
     live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
     installation.install()
-    Installation.objects.update(rescan_after=_newest_transaction(), rescan_reason="as a test says")
+    _request_a_look()
+
+
+def _request_a_look() -> None:
+    """Though our table is empty."""
+    Installation.objects.update(rescan_waits_for=sorted(catalogue.writers()), rescan_reason="as a test says")
 
 
 @pytest.mark.host_independent
 def test_a_transaction_that_has_no_end_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
     """As a forgotten prepared transaction is, of this database or of another: it writes to no table of the host's."""
     with locked("SELECT pg_current_xact_id()"):
-        Installation.objects.update(rescan_after=_newest_transaction())
+        _request_a_look()
         tick()
         flush_all()
         assert_exact(live)
@@ -194,13 +199,13 @@ def test_a_writer_who_began_later_holds_up_no_look(live: Host, written_uncapture
     """Or a busy host would never be looked at."""
     with locked(_write(live)):
         tick()
-        assert the_installation().rescan_after is None
+        assert the_installation().rescan_waits_for is None
 
 
 @pytest.mark.host_independent
 def test_a_look_that_another_cluster_asked_for(live: Host, written_uncaptured: None) -> None:
-    """A dump of it was restored here, where transaction ids began anew: that one may come in years."""
-    Installation.objects.update(rescan_after=_newest_transaction() + 10**9)
+    """A dump of it was restored here, where nobody has these ids."""
+    Installation.objects.update(rescan_waits_for=["9999/9", "-1/9999999"])
     with locked(_write(live)):
         tick()
         flush_all()
@@ -211,9 +216,3 @@ def _write(live: Host) -> str:
     """SQL that locks the runs as a writer does, and has a transaction id."""
     table = connection.ops.quote_name(live.run_model._meta.db_table)
     return f"DELETE FROM {table} WHERE pg_current_xact_id() IS NULL"
-
-
-def _newest_transaction() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
-        return int(cursor.fetchone()[0])
