@@ -23,14 +23,14 @@ from workflows_tasks.capture import catalogue, tables, triggers
 from workflows_tasks.comparison import compare
 from workflows_tasks.host import host
 from workflows_tasks.models import CHANGES, Shard
-from workflows_tasks.projection import changes, flush, scopes, transactions, writer
+from workflows_tasks.projection import changes, decisions, flush, scopes, transactions, writer
 from workflows_tasks.projection.changes import Scope
 from workflows_tasks.projection.flush import Flushed
 from workflows_tasks.projection.fragments import compose
 from workflows_tasks.projection.ranges import Range
 from workflows_tasks.sql import Sql, cursor, rows
 
-CHANGED: Final = [changes, compare, flush, history, scopes, transactions, triggers, writer]
+CHANGED: Final = [changes, compare, decisions, flush, history, scopes, transactions, triggers, writer]
 """Modules in which mutations replace something."""
 
 AS_READ_IN_CTE: Final = (
@@ -109,7 +109,7 @@ def _no_lock() -> None:
 def _merged_lock() -> None:
     """The lock is taken by the statement that reads what to write, whose snapshot is then older than the lock."""
     _no_lock()
-    made = flush._of_runs
+    made = decisions._of_runs
 
     def merged(shard: int, *args: Any) -> Sql:
         statement, table = made(shard, *args), Shard._meta.db_table
@@ -123,7 +123,7 @@ def _merged_lock() -> None:
             text = text.replace(old, new, 1)
         return Sql(text, statement.params)
 
-    flush._of_runs = merged
+    decisions._of_runs = merged
 
 
 def _as_the_database_likes() -> None:
@@ -170,7 +170,7 @@ def _forget_first() -> None:
             current.finish(taken, [change for each in taken for change in each.ids], {})
         if taken:
             with flush._slice(shard):
-                writes, _unfinished = flush._decide(shard, [each.run for each in taken])
+                writes, _unfinished = decisions.decide(shard, [each.run for each in taken])
                 writer.write(writes)
         total.changes += len(taken)
         return bool(taken)
@@ -213,7 +213,7 @@ def _reworded(*changed: tuple[str, str]) -> Callable[[], None]:
     """Change words of the statements that write and have all of them; each is a regular expression."""
 
     def apply() -> None:
-        sources = getsource(writer) + getsource(flush)
+        sources = getsource(writer) + getsource(decisions)
         for old, _ in changed:
             assert re.search(old, sources), f"no statement says {old!r}"
 
@@ -224,7 +224,7 @@ def _reworded(*changed: tuple[str, str]) -> Callable[[], None]:
                     text = re.sub(old, new, text)
             return list(rows(Sql(text, statement.params)))
 
-        writer.rows = flush.rows = rows_reworded
+        writer.rows = decisions.rows = rows_reworded
 
     return apply
 

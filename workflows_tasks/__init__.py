@@ -8,8 +8,9 @@ The way of the data, a folder a step::
     comparison   table and runs side by side: verify, audit
     monitoring   what is counted, and what is wrong
 
-``conf`` has every setting. ``host`` finds what they name in the host's models, ``keys`` makes text of a key. ``tasks``
-is what Celery runs, ``tick`` what beat does. ``history`` is the door for whoever fills history.
+``conf`` has every setting. ``host`` finds what they name in the host's models, ``filters`` what a filter reads there.
+``keys`` makes text of a key, ``sql`` executes SQL with its parameters. ``tasks`` is what Celery runs, ``tick`` what
+beat does. ``history`` is the door for whoever fills history.
 """
 
 from __future__ import annotations

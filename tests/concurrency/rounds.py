@@ -159,10 +159,10 @@ class Rounds:
     @contextmanager
     def _bounds(self, chance: random.Random) -> Iterator[None]:
         """Slices, searches and scopes of this round are small, so that each is left unfinished again and again."""
-        from workflows_tasks.projection import changes, flush, scopes, searches
+        from workflows_tasks.projection import changes, decisions, scopes, searches
 
         chosen: list[tuple[Any, str, Any]] = [
-            (flush, "MOST_RECOMPUTED", chance.choice((1, 2, 5_000))),
+            (decisions, "MOST_RECOMPUTED", chance.choice((1, 2, 5_000))),
             (changes, "MOST_TAKEN", chance.choice((1, 3, 8, 50))),
             (changes, "MOST_OF_WORKSPACE", chance.choice((1, 3, 50))),
             (scopes, "MOST_RUNS", chance.choice((4, 6, 20_000))),

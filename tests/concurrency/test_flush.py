@@ -10,7 +10,7 @@ from django.db import connection
 from tests.concurrency.given import Given, ways_to_go
 from tests.concurrency.stepping import AFTER, BEFORE
 from workflows_tasks.models import CHANGES
-from workflows_tasks.projection import flush
+from workflows_tasks.projection import decisions
 
 GOING = ["deleted", "hidden", "set back", "moved"]
 
@@ -103,7 +103,7 @@ def test_statements_after_the_lock_see_what_committed_before_them(given: Given) 
 @pytest.mark.host_independent
 def test_what_a_full_slice_leaves_keeps_its_change(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after each slice, and each was progress."""
-    monkeypatch.setattr(flush, "MOST_RECOMPUTED", 1)
+    monkeypatch.setattr(decisions, "MOST_RECOMPUTED", 1)
     users = [given.host.make_user() for _ in range(3)]
     runs = [given.run(minute, user=user) for minute, user in enumerate(users)]
     given.settle()

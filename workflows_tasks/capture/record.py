@@ -11,7 +11,8 @@ from typing import Any
 from workflows_tasks import conf
 from workflows_tasks.capture import catalogue, triggers
 from workflows_tasks.errors import WrongShards
-from workflows_tasks.host import described, host
+from workflows_tasks.filters import described
+from workflows_tasks.host import host
 from workflows_tasks.models import Installation, WorkspaceRecentWorkflow
 from workflows_tasks.sql import Sql, quoted, rows
 

@@ -1,4 +1,5 @@
 """The projection: from the change log to the table.
 
-``chain`` sends one flush after another, ``flush`` decides, ``writer`` writes, ``searches`` look.
+``chain`` sends one flush after another. A ``flush`` takes ``changes``, resolves ``scopes``, makes ``decisions`` with
+the help of ``searches``, and has the ``writer`` write.
 """

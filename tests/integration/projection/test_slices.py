@@ -16,7 +16,7 @@ from tests.oracle import assert_exact, flush_all, stored
 from tests.sessions import execute, query
 from workflows_tasks import history
 from workflows_tasks.models import CHANGES, Shard
-from workflows_tasks.projection import changes, searches
+from workflows_tasks.projection import changes, decisions, searches
 from workflows_tasks.projection import flush as flushing
 from workflows_tasks.projection.flush import Flushed, flush
 
@@ -55,7 +55,7 @@ def one_slice(near: Neighbours) -> Flushed:
 
 def test_mass_deletion_is_done_by_bounded_slices(live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch) -> None:
     """``tests/chaos/test_mass_deletion.py`` is the same at full size. Every slice is progress of its own."""
-    monkeypatch.setattr(flushing, "MOST_RECOMPUTED", 7)
+    monkeypatch.setattr(decisions, "MOST_RECOMPUTED", 7)
     filled(near, 60, users=5, workflows=6)
     before = len(stored())
     hide_all(near)
@@ -75,7 +75,7 @@ def test_a_slice_whose_time_is_over_searches_once_and_no_more(
     live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never before one key, or a shard would stand still."""
-    monkeypatch.setattr(flushing, "SEARCH_S", -1.0)
+    monkeypatch.setattr(decisions, "SEARCH_S", -1.0)
     monkeypatch.setattr(searches, "PASS_RUNS", 0)
     monkeypatch.setattr(searches, "RUNS_A_KEY", 0)
     monkeypatch.setattr(searches, "WALKS", 4)
@@ -221,7 +221,7 @@ def test_a_flush_goes_on_after_a_slice_that_forgot_nothing(
     live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full slice keeps all changes of a workspace until the last of its keys is done."""
-    monkeypatch.setattr(flushing, "MOST_RECOMPUTED", 1)
+    monkeypatch.setattr(decisions, "MOST_RECOMPUTED", 1)
     monkeypatch.setattr(searches, "PASS_RUNS", 1_000)
     filled(near, 6, workflows=3)
     hide_all(near)
