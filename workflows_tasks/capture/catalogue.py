@@ -186,6 +186,7 @@ def writers() -> set[str]:
         )
         SELECT DISTINCT virtualtransaction FROM pg_locks
         WHERE locktype = 'relation' AND granted AND mode LIKE '%%Exclusive%%'
+          AND mode <> 'ShareUpdateExclusiveLock' -- VACUUM's, which may take an hour
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND relation IN (SELECT oid FROM watched)
         """,

@@ -186,8 +186,9 @@ def _request_a_look() -> None:
 
 @pytest.mark.host_independent
 def test_a_transaction_that_has_no_end_holds_up_no_look(live: Host, written_uncaptured: None) -> None:
-    """As a forgotten prepared transaction is, of this database or of another: it writes to no table of the host's."""
-    with locked("SELECT pg_current_xact_id()"):
+    """As a forgotten prepared transaction is, of this database or of another: it writes to no table of the host's. Nor
+    does a VACUUM, whose lock this is."""
+    with locked("SELECT pg_current_xact_id()"), locked(f"LOCK {_table(live)} IN SHARE UPDATE EXCLUSIVE MODE"):
         _request_a_look()
         tick()
         flush_all()
@@ -214,5 +215,8 @@ def test_a_look_that_another_cluster_asked_for(live: Host, written_uncaptured: N
 
 def _write(live: Host) -> str:
     """SQL that locks the runs as a writer does, and has a transaction id."""
-    table = connection.ops.quote_name(live.run_model._meta.db_table)
-    return f"DELETE FROM {table} WHERE pg_current_xact_id() IS NULL"
+    return f"DELETE FROM {_table(live)} WHERE pg_current_xact_id() IS NULL"
+
+
+def _table(live: Host) -> str:
+    return str(connection.ops.quote_name(live.run_model._meta.db_table))
