@@ -47,11 +47,6 @@ def column_type(field: Any) -> str:
     return "text" if declared.startswith(_TEXT) else declared
 
 
-def is_text(field: Any) -> bool:
-    """Whether the column holds text, so that any string is a value of it."""
-    return column_type(field) == "text"
-
-
 def database_value(field: Any, value: Any) -> Any:
     """A Python value of the column, or its text, as the driver takes it.
 
