@@ -1,4 +1,4 @@
-"""Backfills in Django's admin: a list, the progress of each, and actions that steer them.
+"""Backfills in Django's admin: a list, the progress of each, and actions that start and steer them.
 
 Nothing is edited by hand. ``control`` does what is asked for, logs who asked, and refuses what is not possible.
 """

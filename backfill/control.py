@@ -1,7 +1,7 @@
 """Start, steer and watch backfills. Command, admin, migrations, Python and beat all go through here.
 
-Each function returns the backfill as it is afterwards. Or it changes nothing, and raises ``NoSuchBackfill``,
-``TransitionRefused`` or ``InvalidArgument``. ``actor`` is who asks, for the log.
+``start`` and the functions that steer return the backfill as it is then. If they raise ``NoSuchBackfill``,
+``TransitionRefused`` or ``InvalidArgument``, nothing has changed. ``actor`` says who asked, for the log.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ def set_concurrency(backfill_id: int, concurrency: int, *, actor: str) -> Backfi
 
 
 def status(backfill_id: int | None = None) -> progress.Progress:
-    """Return how the backfill is that ``get`` returns."""
+    """Return the progress of a backfill, which is chosen as ``get`` does."""
     return progress.of(get(backfill_id))
 
 
 def get(backfill_id: int | None = None) -> Backfill:
-    """Return the backfill with that number; without one, the one whose turn it is, or else the newest."""
+    """Return the backfill with that number; without one, the oldest that has not ended, or else the newest."""
     if backfill_id is None:
         backfill = models.current() or models.backfills().order_by("-id").first()
         what = "there is no backfill yet"
@@ -125,7 +125,7 @@ def get(backfill_id: int | None = None) -> Backfill:
 
 
 def tick() -> tuple[int, int]:
-    """Look after the open backfill. Returns ``(backfill, messages)`` to send now, or (0, 0).
+    """Look after the oldest backfill that has not ended. Returns ``(backfill, messages)`` to send now, or (0, 0).
 
     All of its state is in the backfill's row. So a kill loses nothing, and of two ticks at once the second sees that
     the first has just looked. A tick sends at most as many messages as there are chunks to work on at a time.
@@ -134,7 +134,7 @@ def tick() -> tuple[int, int]:
     if current is None:
         return 0, 0
     reasons = throttle.reasons_to_wait()
-    with models.locked(current.pk) as backfill:
+    with models.lock(current.pk) as backfill:
         now = models.database_time()
         period_s = conf.settings().tick_period_s
         if backfill.ticked_at is not None and now - backfill.ticked_at < timedelta(seconds=period_s / 2):
@@ -158,7 +158,7 @@ def _messages(backfill: Backfill) -> int:
 
 def _change(backfill_id: int, what: str, actor: str, change: Callable[[Backfill], None]) -> Backfill:
     get(backfill_id)
-    with models.locked(backfill_id) as backfill:
+    with models.lock(backfill_id) as backfill:
         change(backfill)
         record(backfill, what, actor=actor)
         lifecycle.settle(backfill)

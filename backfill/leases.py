@@ -57,7 +57,7 @@ class Lease:
 def claim(backfill_id: int) -> Lease | None:
     """Take a chunk; None if there is none to take, or enough are worked on."""
     while True:
-        with models.locked(backfill_id) as backfill:
+        with models.lock(backfill_id) as backfill:
             if backfill.status not in states.CLAIMABLE:
                 return None
             if models.active(backfill).count() >= backfill.concurrency:

@@ -179,7 +179,7 @@ def chunks(backfill: Backfill | None = None) -> QuerySet[Chunk]:
 
 
 @contextmanager
-def locked(backfill_id: int) -> Iterator[Backfill]:
+def lock(backfill_id: int) -> Iterator[Backfill]:
     """Lock a backfill's row. Whoever changes its status or claims a chunk has this lock.
 
     The transaction is READ COMMITTED, unless a host asks inside one of its own: after waiting for the lock, the next

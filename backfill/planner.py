@@ -166,7 +166,7 @@ def not_captured() -> str:
 
 def carry_out(backfill_id: int) -> None:
     """Plan a backfill and store its chunks, unless somebody else does. A failure pauses it."""
-    with models.locked(backfill_id) as backfill:
+    with models.lock(backfill_id) as backfill:
         if backfill.status == BackfillStatus.ENQUEUED:
             store(backfill, status=BackfillStatus.PLANNING)
             record(backfill, "planning")
@@ -191,7 +191,7 @@ def _store(backfill_id: int, plan: Plan) -> None:
     if problem := not_captured():  # triggers were turned off meanwhile
         _give_up(backfill_id, problem)
         return
-    with models.locked(backfill_id) as backfill:
+    with models.lock(backfill_id) as backfill:
         if backfill.planned_at is not None or backfill.status not in KEEPS_A_PLAN:
             return
         for kind, packs in ((Kind.FILL, plan.chunks), (Kind.VERIFY, plan.ranges)):
@@ -212,6 +212,6 @@ def _chunk(backfill: Backfill, kind: str, steps: Sequence[Step]) -> Chunk:
 
 
 def _give_up(backfill_id: int, why: str) -> None:
-    with models.locked(backfill_id) as backfill:
+    with models.lock(backfill_id) as backfill:
         if backfill.status == BackfillStatus.PLANNING:
             lifecycle.pause(backfill, why)

@@ -55,9 +55,10 @@ def pack(steps: Sequence[Step], size: int) -> Iterator[list[Step]]:
 
 
 def next_batch(steps: Sequence[Step], size: int) -> tuple[Step, list[Step]]:
-    """Return what to fill next, of at most about ``size`` runs, and the steps that are left then.
+    """Return the next step to fill, of at most about ``size`` runs, and the steps after it.
 
-    It takes as many steps as fit and are tidy together. It cuts a first step that is too large.
+    It joins as many of the first steps as fit and make a tidy one. A first step that is larger is cut, which takes a
+    query. There must be a step.
     """
     if steps[0].runs > size:
         first, *rest = cut(steps[0], size)

@@ -60,9 +60,9 @@ BACKFILL_MEANS: Final[Mapping[str, str]] = {
     _B.VERIFYING: "All chunks are filled; table and runs are compared.",
     _B.PAUSED: "No chunk is claimed; workers finish their transaction. It goes on where it was when it is resumed.",
     _B.CANCELLING: "No chunk is filled any more; what open chunks had filled is looked over.",
-    _B.CANCELLED: "Given up. What was filled stays, and is true.",
+    _B.CANCELLED: "Given up. What was filled stays, and was looked over.",
     _B.SUCCEEDED: "All is filled, and a comparison afterwards found no drift.",
-    _B.FAILED: "The rest is done; some runs could not be filled, or drift remained.",
+    _B.FAILED: "Some runs could not be filled, and nothing was verified; or a range could not be compared, or drifts.",
 }
 CHUNK_MEANS: Final[Mapping[str, str]] = {
     _C.PENDING: "Waits for a worker.",

@@ -188,7 +188,7 @@ class _Attempt:
 
 
 def _drift(batch: Step) -> Iterator[history.Difference]:
-    """Compare a range of whole workspaces."""
+    """Return the drift in a range of whole workspaces."""
     pieces = ceil(batch.runs / MOST_COMPARED) or 1
     for piece in range(pieces):
         differences = history.compare(batch.range, part=(piece, pieces))

@@ -141,7 +141,7 @@ def _ours(worker: Process, runs: Sequence[int], shards: Sequence[int]) -> float:
         _save(runs, captured=True)
         for shard in shards:
             nudge.send(shard)
-    return len(runs) / _seconds_until(lambda: not changes.waiting(), runs)  # which counts nothing
+    return len(runs) / _seconds_until(lambda: not changes.shards_pending(), runs)  # which counts nothing
 
 
 def _peer(stage: Stage, worker: Process, runs: Sequence[int]) -> float:

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from celeryconfig import app
 from workflows_tasks import conf
-from workflows_tasks.capture.nudge import _client as client
+from workflows_tasks.capture.nudge import client
 
 __all__ = ["app"]
 

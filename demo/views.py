@@ -93,6 +93,8 @@ def _recent(workspace: Workspace | None, user: str | None) -> dict[str, Any]:
     elif not is_filled(workspace):
         notice = "Older workflows are not all in yet. What is run now appears at once."
     lags = {q: measure.lag_s(freshness.counters, q / 100) for q in (50, 99)}
+    if freshness.waiting_s > (lags[99] or 0.0):
+        lags = dict.fromkeys(lags)  # they say nothing about now
     address = urlencode({"workspace": workspace.pk, "user": user or ""})
     shown = {"workspace": workspace, "user": user, "address": address, "freshness": freshness, "lags": lags}
     return {**shown, "cards": recent[:CARDS], "recent": recent, "notice": notice}

@@ -78,7 +78,7 @@ def check_redis(**_: Any) -> Iterator[checks.CheckMessage]:
     if _host() is None or not conf.settings().redis_url:
         return
     try:
-        nudge._client(conf.settings().save_timeout_s)
+        nudge.client(conf.settings().save_timeout_s)
     except Exception as error:  # a client factory that cannot be imported, a URL that cannot be parsed
         yield checks.Error(
             f"{conf.NAME}['REDIS_URL'] makes no client ({error}); each process would send flush messages of its own.",
@@ -104,7 +104,10 @@ def check_beat(**_: Any) -> Iterator[checks.CheckMessage]:
 
 
 def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """What only the server knows. Silent while tables are missing: ``migrate`` runs checks before it creates them."""
+    """Checks that query the database. An error of its ends them without a word, because Django reports it itself.
+
+    Missing tables are no finding: ``migrate`` runs the checks before it makes them.
+    """
     host = _host()
     if host is None or host.database not in (databases or ()) or connections[host.database].vendor != "postgresql":
         return []

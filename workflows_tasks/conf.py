@@ -1,22 +1,25 @@
 """Every setting, with its unit, its default and its rules.
 
-``settings()`` is what the code reads; ``problems()`` is what ``manage.py check`` prints. Both go through
-``Settings.from_mapping``, so a setting cannot be accepted by one and refused by the other.
+``settings()`` is what the code reads. ``problems()`` is what ``manage.py check`` prints about the settings themselves.
+Both ask ``_problems``, so neither accepts what the other refuses.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.db.models import Q
 
 from workflows_tasks.errors import ConfigurationError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NAME: Final = "RECENT_WORKFLOWS"
 
@@ -241,7 +244,17 @@ def problems() -> list[ConfigurationError]:
     return _problems(getattr(django_settings, NAME, None))
 
 
-@cache
+_caches: list[Any] = []
+
+
+def cached(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose results are kept until the settings change, as they do in tests."""
+    kept = lru_cache(maxsize=1_000, typed=True)(function)
+    _caches.append(kept)
+    return cast("Callable[P, T]", kept)
+
+
+@cached
 def settings() -> Settings:
     """The settings in force.
 
@@ -253,7 +266,8 @@ def settings() -> Settings:
 
 def _forget(*, setting: str, **_: object) -> None:
     if setting == NAME:
-        settings.cache_clear()
+        for each in _caches:
+            each.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="workflows_tasks.conf")

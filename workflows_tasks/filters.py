@@ -18,6 +18,7 @@ class FilterReads:
     """What a filter over the run reads: fields, each with the lookup of foreign keys that leads to its model."""
 
     fields: frozenset[tuple[str, Any]]
+    """``(lookup, field)``; the lookup is empty for the run's own fields."""
     unseen: tuple[str, ...]
     """Parts that cannot be followed to a column. Only the audit finds a change there."""
     clock: bool

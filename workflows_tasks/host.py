@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, cast
 
 from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError, ValidationError
-from django.core.signals import setting_changed
 from django.db import router
 from django.db.models import Field, ForeignKey, Model, Q, QuerySet
 from django.db.models.constants import LOOKUP_SEP
@@ -95,7 +94,7 @@ def storage_field(field: Any) -> Field[Any, Any]:
     return cast("Field[Any, Any]", field)
 
 
-@cache
+@conf.cached
 def host() -> Host:
     """The host's models, as the settings in force name them.
 
@@ -103,14 +102,6 @@ def host() -> Host:
         ConfigurationError: the settings, or what they name in the host's models, cannot be used.
     """
     return Host.resolve(conf.settings())
-
-
-def _forget(*, setting: str, **_: object) -> None:
-    if setting == conf.NAME:
-        host.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="workflows_tasks.host")
 
 
 def problems() -> Iterator[ConfigurationError]:

@@ -106,7 +106,7 @@ class Shard(models.Model):
     number = models.PositiveSmallIntegerField(primary_key=True)
     counters = models.JSONField(default=dict, help_text="Counters and histograms: see telemetry.")
     flushed_at = models.DateTimeField(null=True, help_text="When a flush last committed a slice.")
-    due_at = models.DateTimeField(null=True, help_text="When the next flush is due; null if none is under way.")
+    due_at = models.DateTimeField(null=True, help_text="When the next flush is due; null if none is to come.")
     awake_until = models.DateTimeField(null=True, help_text="Until when flushes follow, also ones that find nothing.")
     error = models.TextField(default="", help_text="The error that flushes of this shard meet; empty if they do not.")
     failing_since = models.DateTimeField(null=True)

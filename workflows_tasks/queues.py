@@ -31,7 +31,7 @@ QUORUM: Final = "quorum"
 
 
 class Periodic(BaseTask):
-    """A task that beat sends: its messages expire, also with a scheduler that drops what beat's entries say."""
+    """A task that beat sends. Its messages expire, even if a scheduler ignores the options of beat's entries."""
 
     abstract = True
 

@@ -128,11 +128,11 @@ class _UidText:
         self._user = user
 
     def resolve_expression(self, *_: Any, **__: Any) -> Any:
-        text = _uid_sql(self._user)
+        text = uid_sql(self._user)
         return RawSQL(text.text, text.params, output_field=TextField())  # noqa: S611  # composed here
 
 
-def _uid_sql(user: Any) -> Sql:
+def uid_sql(user: Any) -> Sql:
     if user is None:
         return Sql("%s", (WORKSPACE_GRAIN,))
     text = keys.printed(host().user, user)
@@ -148,7 +148,7 @@ _ORDER = "day DESC, last_used_at DESC, last_run_id DESC"
 def _plain(using: str, workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]:
     """The statement of a page, without the ORM's compiler. It uses no ``fragments``, because these need the database
     that runs are written to, and a page may be read from another."""
-    table, uid = connections[using].ops.quote_name(WorkspaceRecentWorkflow._meta.db_table), _uid_sql(user)
+    table, uid = connections[using].ops.quote_name(WorkspaceRecentWorkflow._meta.db_table), uid_sql(user)
     text = f"SELECT {_COLUMNS} FROM {table} WHERE workspace_id = %s AND uid = {uid.text} ORDER BY {_ORDER} LIMIT %s"
     return text, (workspace, *uid.params, limit)
 
@@ -160,7 +160,7 @@ all the rest, and Django prepares no statements. A session plans a function's st
 
 def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]:
     """A page as of now, in one statement."""
-    parts, uid = fragments(), _uid_sql(user)
+    parts, uid = fragments(), uid_sql(user)
     text = (
         f"SELECT * FROM {FUNCTION}((%s::{parts.workspace_type})::text, {uid.text}, %s) AS page(id bigint, "
         f"workspace_id {parts.workspace_type}, uid text, published_run_id {parts.workflow_type}, "

@@ -5,7 +5,8 @@ Arguments are ints and bools, so any serializer that a host accepts will do. No 
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import shared_task
@@ -34,13 +35,21 @@ def flush(shard: int, nudge_failures: int = 0, *, due_us: int | None = None, gat
 @shared_task(base=Periodic, ignore_result=True)
 def tick() -> None:
     """On beat: changes that no flush is due for, and whether everything is still captured."""
-    try:
+    with _told("tick"):
         ticking.tick()
-    except WrongShards as error:
-        telemetry.tick_refused(error)
 
 
 @shared_task(base=Periodic, ignore_result=True)
 def audit() -> Any:
     """On beat: the next step of comparing every key with the runs."""
-    auditing.step()
+    with _told("audit"):
+        auditing.step()
+
+
+@contextmanager
+def _told(task: str) -> Iterator[None]:
+    """An error is told in one line: the next message from beat tries again."""
+    try:
+        yield
+    except (*DB_ERRORS, WrongShards) as error:
+        telemetry.periodic_failed(error, task=task)

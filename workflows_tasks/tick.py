@@ -1,4 +1,4 @@
-"""The tick: send flushes for changes that have none to come, watch capture, and begin a rescan that is due."""
+"""The tick: send a flush where changes wait and none is to come, watch capture, begin a rescan that is due."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def tick() -> list[int]:
     """Look once; returns the shards that a flush message was sent for.
 
     Raises:
-        WrongShards: this process is set to another number of shards than the database. It would take the triggers'
-            functions for outdated, and deal out the log to shards of its own.
+        WrongShards: this process and the database have different numbers of shards. The process would consider the
+            triggers' functions outdated, and move changes to the wrong shards.
     """
     row = record.installation()
     record.only_row().update(ticked_at=Now())  # first, to show that beat runs even if the rest fails
@@ -65,7 +65,7 @@ def _rescan_if_due(row: Installation) -> None:
 
 def _send_missing() -> list[int]:
     """Send a flush message for each shard with pending changes and no flush to come. An overdue one counts as lost."""
-    waiting = changes.waiting()
+    waiting = changes.shards_pending()
     if not waiting:
         return []
     lost_before = Now() - timedelta(seconds=LATE_WINDOWS * conf.settings().flush_window_s)

@@ -27,7 +27,8 @@ from tests.waiting import until
 
 RUNS: Final = 60_000
 CHUNKS: Final = 30
-WITHIN_S: Final = 150.0
+WITHIN_S: Final = 60.0
+"""Seconds without any progress."""
 LAST: Final = 3_000
 """Characters of each process's log that are printed when it does not go on."""
 
@@ -82,6 +83,7 @@ def _rehearsed(on: Stage, fillers: list[ProcessContainer], runs: int) -> int:
     from demo import history, oracle
     from demo.shape import shapes
     from tests.oracle import is_idle
+    from workflows_tasks.projection import changes
 
     def supervised() -> bool:
         """Celery gives up now and then when its broker goes; a supervisor starts it again."""
@@ -100,16 +102,26 @@ def _rehearsed(on: Stage, fillers: list[ProcessContainer], runs: int) -> int:
     try:
         backfill = control.start(chunk_size=runs // CHUNKS, concurrency=3, actor="the rehearsal")
         for what, fail in _failures(on, fillers):
-            until(lambda: supervised() and _percent(backfill.pk) > seen[-1] + 1, within_s=60)
+            until(
+                lambda: supervised() and _percent(backfill.pk) > seen[-1] + 1,
+                within_s=WITHIN_S, progress=lambda: _percent(backfill.pk),
+            )  # fmt: skip
             fail()
             seen.append(_percent(backfill.pk))
             _say(f"{what:<40} at {seen[-1]:5.1f} %")
         Path(os.environ[ALL_FAILED]).touch()
-        until(lambda: supervised() and not _again(lambda: control.get(backfill.pk)).is_open, within_s=WITHIN_S)
+        until(
+            lambda: supervised() and not _again(lambda: control.get(backfill.pk)).is_open,
+            within_s=WITHIN_S, progress=lambda: _done(backfill.pk),
+        )  # fmt: skip
     finally:
         enough.set()
         writer.join()
-    until(lambda: supervised() and is_idle(), within_s=WITHIN_S)
+    until(
+        lambda: supervised() and is_idle(),
+        within_s=WITHIN_S,
+        progress=lambda: [each.pending for each in changes.status()],
+    )
     progress, differences = control.status(backfill.pk), oracle.differences()
     status, fill = progress.backfill.status, progress.fill
     _say(f"{status}: {fill.done:,} of {fill.planned:,} runs, {fill.chunks}; drift {progress.verify.drift}")
@@ -152,6 +164,14 @@ def _percent(backfill_id: int) -> float:
     progress = _again(lambda: control.status(backfill_id))
     assert progress.fill.done <= progress.fill.planned
     return float(progress.fill.percent)
+
+
+def _done(backfill_id: int) -> tuple[int, int]:
+    """Runs filled and verified."""
+    from backfill import control
+
+    progress = _again(lambda: control.status(backfill_id))
+    return progress.fill.done, progress.verify.done
 
 
 def _write(every: Any, enough: threading.Event) -> None:

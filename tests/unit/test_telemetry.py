@@ -66,7 +66,11 @@ LINES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         ),
         {},
     ),
-    "tick_refused": ({"error": ERROR}, "tick refused error=ValueError: broken", {"error": "ValueError: broken"}),
+    "periodic_failed": (
+        {"error": ERROR, "task": "tick"},
+        "tick failed error=ValueError: broken; the next one tries again",
+        {"task": "tick", "error": "ValueError: broken"},
+    ),
     "worker_is_slow": ({"worker": "w@h", "why": "replaces it"}, "worker w@h replaces it", {"worker": "w@h"}),
     "nudge_failed": (
         {"what": "Redis", "error": ERROR, "pause_s": 5.0},

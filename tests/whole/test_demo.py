@@ -45,7 +45,8 @@ class Demo:
 
     def says(self, pattern: str) -> str:
         """Wait until it has said something; returns what."""
-        until(lambda: re.search(pattern, self.said) or self.child.poll() is not None, within_s=150)
+        said = lambda: re.search(pattern, self.said) or self.child.poll() is not None  # noqa: E731
+        until(said, within_s=60, progress=lambda: self.said)
         found = re.search(pattern, self.said)
         assert found, f"{pattern!r} was never said:\n{self.said}"
         return found[0]

@@ -89,9 +89,10 @@ def body(function: str) -> str | None:
 
 
 def functions(table: Table, where: Names) -> dict[str, str]:
-    """The bodies that a table's two functions should have, by the names that its triggers call.
+    """What a table's two functions should be: qualified name -> body.
 
-    A renamed table keeps the old names.
+    The names are those that its triggers call, which are still the old ones after the table was renamed. Without a
+    trigger they are those that it would call.
     """
     called = dict(
         _ask(

@@ -1,9 +1,10 @@
-"""The nudge: after the commit of a save, see that a flush of its shard is under way.
+"""The nudge: after the commit of a save, see that a flush of its shard is to come.
 
-A quiet shard is flushed at once, a busy one once a window, an idle one never. Redis holds one marker a shard. It says
-that a flush message is under way, and its time to live says when that flush is due. A process that knows a flush to be
-due later asks nobody: what it commits until then is in that flush, because a flush never comes early. While Redis does
-not answer, or is not configured, each process sends a message of its own once a window.
+The first save after a pause is flushed at once, further ones once a window; without saves nothing is sent. Redis holds
+one marker a shard. It says that a flush is to come, and its time to live says when (it ends ``GRACE_S`` later). While a
+process knows that a flush is due later, it asks nobody: that flush includes whatever it commits until then, because a
+flush never comes early. While Redis does not answer, or is not configured, each process sends at most about one message
+a window and shard.
 
 Nothing depends on a nudge. The tick finds every change that has no flush to come.
 """
@@ -14,13 +15,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final
 
 import redis
 from celery import Celery, current_app, signature
 from django.apps import apps
-from django.core.signals import setting_changed
 from django.db import transaction
 from django.db.models import Model
 from django.db.models.signals import post_save
@@ -92,10 +92,10 @@ def connect(the_host: Host) -> None:
     """Nudge after every Django save of a run, also by a proxy, a child or a multi-table parent of its model."""
     for model in apps.get_models():
         if issubclass(model, the_host.run) or model in the_host.run._meta.parents:
-            post_save.connect(_saved, sender=model, dispatch_uid="workflows_tasks.nudge")
+            post_save.connect(_nudge_after_save, sender=model, dispatch_uid="workflows_tasks.nudge")
 
 
-def _saved(*, instance: Model, using: str, update_fields: frozenset[str] | None, **_: Any) -> None:
+def _nudge_after_save(*, instance: Model, using: str, update_fields: frozenset[str] | None, **_: Any) -> None:
     the_host = host()
     if using != the_host.database or (update_fields is not None and update_fields.isdisjoint(_relevant(the_host))):
         return
@@ -112,14 +112,14 @@ def _saved(*, instance: Model, using: str, update_fields: frozenset[str] | None,
         transaction.on_commit(lambda: nudge(shard), using=using, robust=True)
 
 
-@lru_cache(maxsize=1_000, typed=True)
+@conf.cached
 def _shard_of(workspace: Any) -> int | None:
     """The shard of a workspace's key; None where only PostgreSQL knows its text."""
     text = keys.as_text(host().workspace, workspace)
     return None if text is None else keys.shard_of(text, conf.settings().shards)
 
 
-@cache
+@conf.cached
 def _relevant(the_host: Host) -> frozenset[str]:
     """Names under which ``save(update_fields=...)`` may change what a row of ours says."""
     reads = [field for prefix, field in the_host.filter_reads.fields if not prefix]
@@ -128,7 +128,7 @@ def _relevant(the_host: Host) -> frozenset[str]:
 
 
 def nudge(shard: int) -> None:
-    """See that a flush of a shard is under way. Never raises. In an outage a process waits briefly, once a pause."""
+    """See that a flush of a shard is to come. Never raises. In an outage a process waits briefly, once a pause."""
     now_s = time.monotonic()
     if now_s < _due_s.get(shard, 0.0):
         return
@@ -194,7 +194,7 @@ def _take_marker(shard: int) -> float | None:
     The result is at most one window, or 1 s if a window is shorter. Without this limit, savers would wait far too long
     after Redis' clock was set back.
     """
-    pipeline = _client(conf.settings().save_timeout_s).pipeline(transaction=False)
+    pipeline = client(conf.settings().save_timeout_s).pipeline(transaction=False)
     pipeline.set(_marker(shard), 1, nx=True, px=round(GRACE_S * 1000))
     pipeline.pttl(_marker(shard))
     is_ours, left_ms = pipeline.execute()
@@ -206,7 +206,7 @@ def _quietly(command: Callable[[Any], object], timeout_s: float) -> None:
     if not conf.settings().redis_url or _redis.is_away:
         return
     try:
-        command(_client(timeout_s))
+        command(client(timeout_s))
     except Exception as error:
         _redis.failed(error)
     else:
@@ -217,8 +217,8 @@ def _marker(shard: int) -> str:
     return f"{conf.settings().key_prefix}:{shard}"
 
 
-@cache
-def _client(timeout_s: float) -> Any:
+@conf.cached
+def client(timeout_s: float) -> Any:
     """A client that gives up after ``timeout_s`` to connect and as long again for an answer, whatever options the URL
     has. Safe across forks."""
     url = conf.settings().redis_url
@@ -240,12 +240,12 @@ def _app() -> Celery:
 
 def _producer() -> Any:
     app, settings = _app(), conf.settings()
-    connection = _bounded(app, str(app.conf.broker_write_url), settings.broker_timeout_s)
+    connection = bounded(app, str(app.conf.broker_write_url), settings.broker_timeout_s)
     return producers[connection].acquire(block=True, timeout=settings.broker_timeout_s)
 
 
 @cache
-def _bounded(app: Celery, url: str, timeout_s: float) -> Connection:
+def bounded(app: Celery, url: str, timeout_s: float) -> Connection:
     """The app's broker connection with bounded waits; a hanging broker would otherwise hang every save with it."""
     connection = app.connection_for_write(connect_timeout=timeout_s)
     limits = {
@@ -260,16 +260,6 @@ def answers() -> Iterator[str]:
     """Yield why Redis does not answer. Yields nothing if it answers, or is not configured."""
     if conf.settings().redis_url:
         try:
-            _client(WORKER_TIMEOUT_S).ping()
+            client(WORKER_TIMEOUT_S).ping()
         except Exception as error:
             yield telemetry.brief(error)
-
-
-def _forget_client(*, setting: str, **_: object) -> None:
-    if setting == conf.NAME:
-        _client.cache_clear()
-        _relevant.cache_clear()
-        _shard_of.cache_clear()
-
-
-setting_changed.connect(_forget_client, dispatch_uid="workflows_tasks.capture.nudge")

@@ -1,4 +1,6 @@
-"""What keeps writes from being captured: triggers, functions, the log, and tables that have changed since."""
+"""Find what keeps writes from being captured: triggers and functions that are missing, disabled or outdated, a log that
+cannot be written, and tables that were altered since capture was installed.
+"""
 
 from __future__ import annotations
 

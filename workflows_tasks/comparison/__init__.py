@@ -1,1 +1,1 @@
-"""Table and runs side by side. Nothing here writes rows: what differs is logged as a change, and a flush repairs it."""
+"""Compare the table with the runs. Nothing here writes the table: a repair logs changes for a flush."""

@@ -126,10 +126,14 @@ def compare(
     ``BACKFILL_FILTER`` may leave old runs out. Then a row is right if it is true and not older than the newest run that
     the filter keeps. A missing row is right if the filter keeps no run of its key.
 
+    Each has a state; only ``DRIFT`` is unexplained.
+
     Args:
-        uid: only keys of this grain.
+        among: of whole workspaces.
+        uid: only keys with this ``uid``; ``''`` is the workspace's own.
         all_rows: return keys that agree, too.
-        part: ``(number, of)``: only one of so many parts of the workflows, if a workspace is too large for a statement.
+        part: ``(number, of)``, counted from 0: only this part of the workflows, if a workspace is too large for one
+            statement.
     """
     with snapshot():
         return [Difference(*row) for row in rows(_statement(among, uid, part, all_rows=all_rows))]

@@ -56,8 +56,8 @@ class ActionCommand(BaseCommand):
         except BrokenPipeError:
             _leave_pipe()
 
-    def print_json(self, found: Any) -> None:
-        self.stdout.write(json.dumps(found, indent=2))
+    def print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2))
 
     def print_table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print columns of cells; None is a dash."""

@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
                 ("flushed_at", models.DateTimeField(help_text="When a flush last committed a slice.", null=True)),
                 (
                     "due_at",
-                    models.DateTimeField(help_text="When the next flush is due; null if none is under way.", null=True),
+                    models.DateTimeField(help_text="When the next flush is due; null if none is to come.", null=True),
                 ),
                 (
                     "awake_until",

@@ -29,6 +29,9 @@ OK: Final = "ok"
 WARN: Final = "warn"
 FAIL: Final = "FAIL"
 
+MOST_NAMED: Final = 16
+"""Shards with an error that are named one by one."""
+
 UNDEFINED_TABLE: Final = "42P01"
 
 
@@ -166,7 +169,7 @@ class _Look:
             yield Finding("changes", FAIL, f"{_waiting(late)}; {late_s():g} s are allowed: {self._why_late()}")
         elif not failing:
             pending, oldest_s = self._now.pending, self._now.oldest_s
-            yield Finding("changes", OK, f"{pending:,} wait, the oldest {age(oldest_s)}" if pending else "none wait")
+            yield Finding("changes", OK, _pending(pending, oldest_s) if pending else "none waiting")
 
     def _why_late(self) -> str:
         if self._stuck:
@@ -193,7 +196,7 @@ class _Look:
             return f"the broker does not answer ({brief(error)})"
         if not queue.workers:
             start = f"start: celery -A … worker -Q {name}"
-            return f"no worker that answers consumes the queue {name!r} ({queue}); {start}"
+            return f"no responding worker consumes the queue {name!r} ({queue}); {start}"
         if queue.slow:
             return f"{', '.join(worker.name for worker in queue.slow)} {workers.SLOW}"
         ages = [each for each in (self._now.flushed_s, self._now.tick_s) if each is not None]
@@ -214,15 +217,21 @@ class _Look:
         )
 
 
+def _pending(pending: int, oldest_s: float) -> str:
+    return f"{counted(pending, 'change')} waiting, the oldest for {age(oldest_s)}"
+
+
 def _failing(error: str, shards: list[ShardStatus]) -> str:
-    since_s = max((shard.failing_s or 0.0 for shard in shards), default=0.0)
+    since = [f"shard {shard.shard} since {age(shard.failing_s)}" for shard in shards[:MOST_NAMED]]
+    since += [f"{len(shards) - MOST_NAMED} more"] if len(shards) > MOST_NAMED else []
     pending = counted(sum(shard.pending for shard in shards), "change")
-    return f"flushes of {names(shards)} fail since {age(since_s)}: {printable(error)} ({pending} waiting)"
+    return f"flushes fail ({', '.join(since)}): {printable(error)} ({pending} waiting)"
 
 
 def _waiting(late: list[ShardStatus]) -> str:
     oldest_s = max(shard.oldest_s or 0.0 for shard in late)
-    return f"{sum(shard.pending for shard in late):,} wait in {names(late)}, the oldest {age(oldest_s)}"
+    pending = counted(sum(shard.pending for shard in late), "change")
+    return f"{pending} waiting in {names(late)}, the oldest for {age(oldest_s)}"
 
 
 def _redis() -> Iterator[Finding]:

@@ -113,10 +113,10 @@ def _equalities(host: Host) -> Iterator[Any]:
 
 
 def _catalogue(need: Need) -> tuple[str | None, bool]:
-    """The kind of the table, None if it is missing; and whether one of its indexes serves the need.
+    """The kind of the table, None if it is missing; and whether one of its valid indexes serves the need.
 
-    A partial index serves a need that has an order, because the host made the index for such pages. It serves an
-    equality alone only if it leaves out nothing but nulls.
+    A partial index counts for a need with an order: its condition is assumed to fit ``RUN_FILTER``. For an equality
+    alone it counts only if it leaves out nothing but nulls.
     """
     statement = """
         SELECT c.relkind::text, (

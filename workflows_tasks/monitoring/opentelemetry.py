@@ -49,17 +49,19 @@ def register(provider: MeterProvider | None = None) -> None:
         yield Observation(int(read() is not None))
 
     meter.create_observable_gauge(PREFIX + "up", [up], description=telemetry.UP)
-    for name, told in telemetry.GAUGES.items():
-        meter.create_observable_gauge(PREFIX + name, observing(_by_shard(name)), description=told)
-    for name, told in telemetry.PROCESS_GAUGES.items():
-        meter.create_observable_gauge(PREFIX + name, observing(_of_all(name)), description=told)
-    for name, told in telemetry.COUNTERS.items():
-        meter.create_observable_counter(PREFIX + name, observing(_counter(name)), description=told)
-    for name, told in telemetry.HISTOGRAMS.items():
+    for name, description in telemetry.GAUGES.items():
+        meter.create_observable_gauge(PREFIX + name, observing(_by_shard(name)), description=description)
+    for name, description in telemetry.PROCESS_GAUGES.items():
+        meter.create_observable_gauge(PREFIX + name, observing(_of_all(name)), description=description)
+    for name, description in telemetry.COUNTERS.items():
+        meter.create_observable_counter(PREFIX + name, observing(_counter(name)), description=description)
+    for name, description in telemetry.HISTOGRAMS.items():
         # There is no observable histogram, so these are its parts as Prometheus has them. No counters, to which a
         # translation to Prometheus' names would add "_total".
         for part, observe in {"bucket": _buckets(name), "sum": _counter(f"{name}:sum"), "count": _count(name)}.items():
-            meter.create_observable_up_down_counter(f"{PREFIX}{name}_{part}", observing(observe), description=told)
+            meter.create_observable_up_down_counter(
+                f"{PREFIX}{name}_{part}", observing(observe), description=description
+            )
 
 
 class _Reading:

@@ -41,21 +41,21 @@ class RecentWorkflowsCollector(Collector):
 
 
 def _families(now: Status) -> Iterator[Metric]:
-    for name, told in telemetry.GAUGES.items():
-        gauge = GaugeMetricFamily(PREFIX + name, told, labels=["shard"])
+    for name, description in telemetry.GAUGES.items():
+        gauge = GaugeMetricFamily(PREFIX + name, description, labels=["shard"])
         for shard in now.shards:
             gauge.add_metric([str(shard.shard)], shard.gauges[name])
         yield gauge
-    for name, told in telemetry.PROCESS_GAUGES.items():
-        yield GaugeMetricFamily(PREFIX + name, told, value=now.gauges[name])
+    for name, description in telemetry.PROCESS_GAUGES.items():
+        yield GaugeMetricFamily(PREFIX + name, description, value=now.gauges[name])
     total = now.counters
-    for name, told in telemetry.COUNTERS.items():
-        yield CounterMetricFamily(PREFIX + name, told, value=total.get(name, 0))
-    for name, told in telemetry.HISTOGRAMS.items():
+    for name, description in telemetry.COUNTERS.items():
+        yield CounterMetricFamily(PREFIX + name, description, value=total.get(name, 0))
+    for name, description in telemetry.HISTOGRAMS.items():
         counts = list(accumulate(telemetry.histogram(total, name)))
         bounds = [*map(str, telemetry.BUCKETS_S), "+Inf"]
         buckets = list(zip(bounds, counts, strict=True))
-        yield HistogramMetricFamily(PREFIX + name, told, buckets=buckets, sum_value=total.get(f"{name}:sum", 0))
+        yield HistogramMetricFamily(PREFIX + name, description, buckets=buckets, sum_value=total.get(f"{name}:sum", 0))
 
 
 def exposition() -> str:

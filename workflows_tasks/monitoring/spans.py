@@ -1,4 +1,4 @@
-"""A span for each flush and each batch of a backfill, for OpenTelemetry; without its API package, nothing.
+"""OpenTelemetry's spans, of each flush task and each batch of a backfill. Without its API package this does nothing.
 
 The host chooses where spans go, with the SDK. A host that has none set up pays for a few calls that do nothing.
 """

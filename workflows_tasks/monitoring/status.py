@@ -30,14 +30,14 @@ class ShardStatus:
     flushed_s: float | None = None
     """Since a flush last committed a slice."""
     due_in_s: float | None = None
-    """Until the next flush; None if none is under way. Below 0 it is overdue."""
+    """Until the next flush; None if none is to come. Below 0 it is overdue."""
     error: str = ""
     failing_s: float | None = None
     counters: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_failing(self) -> bool:
-        """Its flushes fail. An error counts only while changes wait, since the log may be emptied in another way."""
+        """Its flushes fail. An error counts only while changes wait: a TRUNCATE may have emptied the log since."""
         return bool(self.error and self.pending)
 
     @property

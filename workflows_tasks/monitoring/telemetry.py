@@ -176,8 +176,8 @@ def settings_changed() -> None:
     )
 
 
-def tick_refused(error: BaseException) -> None:
-    say(logging.ERROR, "tick refused error=%(error)s", error=brief(error))
+def periodic_failed(error: BaseException, *, task: str) -> None:
+    say(logging.ERROR, "%(task)s failed error=%(error)s; the next one tries again", task=task, error=brief(error))
 
 
 def worker_is_slow(worker: str, why: str) -> None:

@@ -91,7 +91,7 @@ def ask() -> LiveQueue:
     """
     name, app = conf.settings().queue, current_app._get_current_object()  # type: ignore[attr-defined]
     url = app.connection_for_write().as_uri(include_password=True)
-    with nudge._bounded(app, url, BROKER_S).clone() as connection:
+    with nudge.bounded(app, url, BROKER_S).clone() as connection:
         asked = {"connection": connection, "timeout": BROKER_S}
         consumed = app.control.inspect(**asked).active_queues() or {}
         names = [worker for worker, queues in consumed.items() if name in {queue["name"] for queue in queues}]
@@ -106,7 +106,7 @@ def ask() -> LiveQueue:
 def _workers(names: list[str], inspect: Any) -> list[Worker]:
     """Workers by name. One that does not answer every question in time is a worker all the same."""
     stats, active, reserved = inspect.stats() or {}, inspect.active() or {}, inspect.reserved() or {}
-    pools = {name: told["pool"] for name, told in stats.items()}
+    pools = {name: answer["pool"] for name, answer in stats.items()}
     return [_worker(name, pools.get(name, {}), active.get(name, []), len(reserved.get(name, []))) for name in names]
 
 

@@ -126,7 +126,10 @@ def take_runs(shard: int) -> list[Change]:
 
 
 def take_scope(shard: int) -> Scope | None:
-    """Read the scope of a shard that waits longest, with others of its lookup: a bulk insert leaves thousands."""
+    """Read the oldest scope of a shard that can be taken, with others that differ in their key alone; None without one.
+
+    Many rows inserted into a table such as versions leave thousands of these. Nothing is deleted here.
+    """
     statement = compose(
         """
         SELECT array_agg(id::text ORDER BY at), workspace, lookup, array_agg(key ORDER BY at), low, high FROM (
@@ -302,7 +305,7 @@ def status() -> list[ShardChanges]:
     return [ShardChanges(*row) for row in rows(statement)]
 
 
-def waiting(before: str | None = None) -> list[int]:
+def shards_pending(before: str | None = None) -> list[int]:
     """Shards with a change that can be taken. Nothing is counted, so a flood is no slower than one change.
 
     Args:

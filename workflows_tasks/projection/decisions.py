@@ -1,7 +1,7 @@
-"""What the rows that changed runs concern should become. Nearly every slice only advances rows; that is one statement.
+"""Decide what becomes of each row that changed runs concern. Nearly always rows only advance, by one statement.
 
-A row is looked at only if it names one of these runs, or if one of them has its key. If another row's run changed, its
-change still waits.
+A row is looked at only if it names one of these runs, or if one of them has its key. If any other row's run changed,
+that run's own change is still in the log.
 """
 
 from __future__ import annotations

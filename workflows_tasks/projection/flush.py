@@ -148,7 +148,7 @@ def flush_all(progress: Callable[[int], None] = lambda _: None, waits: Callable[
             is_cut_short = is_cut_short or done.is_busy or done.more
         changes.deal_again()
         # What a scope was replaced by is younger than the scope, and may not be flushed yet.
-        waiting = changes.waiting(before=None if is_cut_short else now)
+        waiting = changes.shards_pending(before=None if is_cut_short else now)
         if waiting and total.changes == before:
             waits()
             time.sleep(BUSY_S)
@@ -168,7 +168,7 @@ def count(shard: int, **counts: int) -> None:
 
 def has_changes(shard: int) -> bool:
     """Whether the shard has a change that can be taken."""
-    return shard in changes.waiting()
+    return shard in changes.shards_pending()
 
 
 def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
@@ -253,11 +253,15 @@ def _narrow_down(shard: int, scope: Scope) -> None:
 
 
 def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
-    """Find the changes that the database refuses, by halving, and quarantine them. True, so that the flush goes on.
+    """Find the changes that the database refuses, by halving, and quarantine them. Returns True: the flush goes on.
 
-    A change is quarantined only if another change has passed. If none passes, the error is the shard's, and is raised.
-    One exception: a change that was in quarantine before goes back there. Each workspace is tried by itself first. The
-    halves of a refused part go to the end of the queue. So a refused change of one workspace holds up no other one.
+    A change is quarantined only once something else has passed in this flush. A change that was in quarantine before
+    goes straight back. Each workspace is tried by itself first. The halves of a refused part go to the end of the
+    queue. So a refused change of one workspace holds up no other one.
+
+    Raises:
+        django.db.DatabaseError: nothing has passed when the time is over, or ``HOPELESS`` changes were refused. Then
+            the error is the shard's.
     """
     pending = changes.take_runs(shard)
     parts = deque(_by_workspace(pending))
@@ -315,10 +319,10 @@ def _slice(shard: int) -> Iterator[_Slice]:
         WrongShards: see ``flush``.
     """
     with transactions.read_committed(transactions.flush_limits()):
-        yield _locked(shard)
+        yield _lock_shard(shard)
 
 
-def _locked(shard: int) -> _Slice:
+def _lock_shard(shard: int) -> _Slice:
     held = next(iter(rows(_lock(shard))), None)
     # Made anew where a host's test truncated it.
     shards = installation().shards if held is None or held[2] is None else held[2]

@@ -8,11 +8,9 @@ compiles it from the settings. Everything around it is fixed SQL, which PostgreS
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from string import Formatter
 from typing import Any, Final
 
-from django.core.signals import setting_changed
 from django.db.models import F, Model, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Collate, NullIf
 
@@ -58,7 +56,7 @@ class Fragments:
     grains: tuple[str, ...]
 
 
-@cache
+@conf.cached
 def fragments() -> Fragments:
     """The fragments of the host in force."""
     the_host = host()
@@ -149,10 +147,14 @@ def keyed(live: Sql, where: Sql | str) -> Sql:
 
 
 def newest_per_key(live: Sql, where: Sql | str) -> Sql:
-    """``newest(workspace, uid, workflow, used_at, run)``: the newest of the runs for each key.
+    """SQL for FROM, ``newest(workspace, uid, workflow, used_at, run)``: of each key the newest of these runs.
 
-    If both grains are stored, each user's newest run is searched first. The workspace's newest is one of these, and
-    they are far fewer than all runs.
+    If both grains are stored, the runs are first reduced to one of each workspace, user and workflow. The workspace's
+    newest is one of these, and they are far fewer than all runs.
+
+    Args:
+        live: where the runs come from.
+        where: a condition on ``live``.
     """
     if len(fragments().grains) < len(conf.GRAINS):
         return compose(
@@ -208,12 +210,3 @@ def of_grain(uid: str) -> str:
     if len(grains) == len(conf.GRAINS):
         return "true"
     return f"{uid} = ''" if conf.WORKSPACE in grains else f"{uid} <> ''"
-
-
-def _forget(*, setting: str, **_: object) -> None:
-    """The fragments depend on the settings."""
-    if setting == conf.NAME:
-        fragments.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="workflows_tasks.projection.fragments")

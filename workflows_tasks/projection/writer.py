@@ -1,8 +1,8 @@
 """The only writer of the table.
 
-Rows are written in key order (workspace, uid, workflow), so that two writers never deadlock. An advance writes a row
-only if it is older. A recompute writes a row only if it is still as it was read. So a flush and a backfill, which takes
-no lock, cannot undo each other.
+Rows are written in key order (workspace, uid, workflow), so that two writers never deadlock. An advance inserts
+a row, or updates one that is older than the new run. A recompute writes a row only if it is still as it was read. So a
+flush and a backfill, which does not lock the shard, cannot undo each other.
 """
 
 from __future__ import annotations

@@ -78,11 +78,11 @@ def test_status_says_why_changes_wait(three: ThreeWorkspaces) -> None:
     three.run(5)
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '30 s'")
-    why = "no worker that answers consumes the queue 'test-"
+    why = "no responding worker consumes the queue 'test-"
     code, shown = ran("status")
     assert code == 0
     assert re.search(
-        rf"^FAIL  changes: .* wait in shard.*, the oldest 3\d\.\d s; .* are allowed: {why}", shown, re.MULTILINE
+        rf"^FAIL  changes: .* waiting in shard.*, the oldest for 3\d\.\d s; .* are allowed: {why}", shown, re.MULTILINE
     )
     assert why in {finding["part"]: finding["why"] for finding in told("status")[1]["findings"]}["changes"]
 
@@ -271,7 +271,7 @@ def test_explain_shows_what_differs_first(three: ThreeWorkspaces) -> None:
         three.settled(6 + number, workflow=three.host.make_workflow())
     lose_changes()
     code, shown = ran("explain", str(three.key_of(three.workspace)))
-    assert (code, shown.splitlines()[0]) == (1, f"{SHOWN + 1} workflows: 1 drift, {SHOWN} agrees")
+    assert (code, shown.splitlines()[0]) == (1, f"{SHOWN + 1} workflows: 1 drift, {SHOWN} agree")
     assert shown.splitlines()[2].split()[:3] == [str(three.workflow.pk), "drift", "missing"]
 
 

@@ -497,9 +497,9 @@ def refused(shape: Shape, directory: Path, name: str, *, seed: int = 0) -> None:
                 spelled = world.chance.choice([str.upper, str.lower])(getattr(run, column))
                 world.models.Run.objects.filter(pk=run.pk).update(**{column: spelled})
         for _ in range(10):
-            for shard in changes.waiting():
+            for shard in changes.shards_pending():
                 flush(shard)
-        assert not changes.waiting(), changes.status()
+        assert not changes.shards_pending(), changes.status()
 
 
 def main() -> None:

@@ -47,8 +47,8 @@ def test_what_waits_stands_beside_the_row_and_above_the_list(client: Client, sou
     wait(30)
     shown = page(client)
     assert '<span class="recent-workflows-waits">1 change of its workspace waiting for 3' in shown
-    assert "<strong>FAIL</strong> changes: 1 wait in shard" in shown
-    assert "no worker that answers consumes the queue" in shown
+    assert "<strong>FAIL</strong> changes: 1 change waiting in shard" in shown
+    assert "no responding worker consumes the queue" in shown
 
 
 def test_a_trigger_that_is_missing_is_told_at_once(client: Client) -> None:

@@ -74,13 +74,13 @@ def assert_told(part: str, *reasons: str, state: str = FAIL) -> None:
 def test_a_sound_host(sound: Host) -> None:
     parts = found(OK)
     assert set(parts) == {"capture", "database", "tick", "audit", "changes", "quarantine", "redis"}
-    assert parts["changes"] == "none wait"
+    assert parts["changes"] == "none waiting"
     assert found(FAIL) == found(WARN) == {}
 
 
 def test_changes_that_wait_a_moment(run: Any, sound: Host) -> None:
     sound.save_again(run)
-    assert re.match(r"1 wait, the oldest .* s$", found(OK)["changes"])
+    assert re.match(r"1 change waiting, the oldest for .* s$", found(OK)["changes"])
 
 
 def test_a_fault_is_told_within_ten_seconds(configure: Configure) -> None:
@@ -114,9 +114,9 @@ def test_no_worker_consumes_the_queue(sound: Host, run: Any, wait: Age) -> None:
     assert set(told) == {"changes", "tick"}
     queue = conf.settings().queue
     for why in told.values():
-        assert re.search(rf"no worker that answers consumes the queue '{queue}' \(\d+ messages? there\)", why)
+        assert re.search(rf"no responding worker consumes the queue '{queue}' \(\d+ messages? there\)", why)
         assert f"celery -A … worker -Q {queue}" in why
-    assert re.match(r"1 wait in shard \d, the oldest 30.\d s; .* s are allowed", told["changes"])
+    assert re.match(r"1 change waiting in shard \d, the oldest for 30.\d s; .* s are allowed", told["changes"])
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_flushes_fail_and_all_goes_on_by_itself_afterwards(
             with pytest.raises(DatabaseError):
                 flush(shard)
         told = found(FAIL)
-        assert re.search(rf"flushes of shard {shard} fail since .* s: .*uid.* does not exist", told["changes"])
+        assert re.search(rf"flushes fail \(shard {shard} since .* s\): .*uid.* does not exist", told["changes"])
         assert "has no column uid" in told["capture"]
     lines = [record for record in caplog.records if record.getMessage().startswith("flush failed")]
     assert len(lines) == 2

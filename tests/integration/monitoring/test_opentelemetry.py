@@ -71,7 +71,7 @@ def told(span: ReadableSpan) -> dict[str, Any]:
 
 
 def shard_that_waits() -> int:
-    (shard,) = changes.waiting()
+    (shard,) = changes.shards_pending()
     return shard
 
 

@@ -389,7 +389,7 @@ def test_a_save_through_a_proxy_or_a_multi_table_parent_sends_a_message(
 
 @host_independent
 def test_a_save_in_another_database_sends_nothing(live: Host, connected: Gate, run: Any, taken: Taken) -> None:
-    nudge._saved(instance=run, using="another", update_fields=None)
+    nudge._nudge_after_save(instance=run, using="another", update_fields=None)
     assert taken() == []
 
 
@@ -406,7 +406,7 @@ def test_a_key_that_is_none_raises_nothing_of_ours(live: Host, connected: Gate, 
     """The database is who must refuse it."""
     unsaved = live.run_model()
     unsaved.__dict__[live.run_model._meta.get_field(live.workspace_field).attname] = value
-    nudge._saved(instance=unsaved, using=connection.alias, update_fields=None)
+    nudge._nudge_after_save(instance=unsaved, using=connection.alias, update_fields=None)
 
 
 def test_eager_tasks_flush_at_once(live: Host, celery_app_in_process: Celery, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_a_flood_is_not_read_to_see_where_changes_wait(live: Host, near: Neighbo
     execute(f"ANALYZE {CHANGES}")
     with transaction.atomic():
         before = rows_read()
-        assert changes.waiting() == [near.shard]
+        assert changes.shards_pending() == [near.shard]
         assert rows_read() - before < 100
 
 
@@ -226,7 +226,7 @@ def test_a_flush_goes_on_after_a_slice_that_forgot_nothing(
     filled(near, 6, workflows=3)
     hide_all(near)
     flush(near.shard)
-    assert not changes.waiting()
+    assert not changes.shards_pending()
     assert_exact(live)
 
 
@@ -238,7 +238,7 @@ def test_flushing_all_waits_for_what_replaces_a_scope(
     changes.log_everything()
     monkeypatch.setattr(flushing, "time", SimpleNamespace(monotonic=count(0, 100).__next__))
     flushing.flush_all()
-    assert not changes.waiting()
+    assert not changes.shards_pending()
 
 
 def test_flushing_all_ends_beside_writers(live: Host, near: Neighbours) -> None:
@@ -254,4 +254,4 @@ def test_flushing_all_ends_beside_writers(live: Host, near: Neighbours) -> None:
 
     save(0)
     assert flushing.flush_all(save).changes
-    assert changes.waiting()
+    assert changes.shards_pending()

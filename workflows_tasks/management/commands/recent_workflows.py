@@ -14,6 +14,7 @@ from workflows_tasks import history, reads
 from workflows_tasks.capture import catalogue, installation, tables, triggers, watch
 from workflows_tasks.capture.watch import Problem
 from workflows_tasks.comparison import audit
+from workflows_tasks.comparison.compare import AGREES
 from workflows_tasks.comparison.verified import STATES, WRONG, Verified
 from workflows_tasks.comparison.verify import Part
 from workflows_tasks.host import host
@@ -99,17 +100,17 @@ class Command(ActionCommand):
         self.stdout.write(f"so far: {', '.join(numbers) or 'nothing'}")
 
     def _health(self, **options: Any) -> None:
-        found = list(health.look())
+        findings = list(health.look())
         if options["json"]:
-            self.print_json([finding.as_json() for finding in found])
+            self.print_json([finding.as_json() for finding in findings])
         else:
-            self._print_findings(found)
-        if any(finding.state == health.FAIL for finding in found):
+            self._print_findings(findings)
+        if any(finding.state == health.FAIL for finding in findings):
             sys.exit(1)
 
-    def _print_findings(self, found: Iterable[health.Finding]) -> None:
+    def _print_findings(self, findings: Iterable[health.Finding]) -> None:
         style: dict[str, Callable[[str], str]] = {health.WARN: self.style.WARNING, health.FAIL: self.style.ERROR}
-        for finding in found:
+        for finding in findings:
             state = style.get(finding.state, str)(finding.state.ljust(4))
             self.stdout.write(f"{state}  {finding.part}: {finding.why}")
 
@@ -158,9 +159,10 @@ class Command(ActionCommand):
         else:
             for sentence in seen.sentences():
                 self.stdout.write(sentence)
-            for failure in seen.failures[:SHOWN]:
+            failures = seen.failures if options["everything"] else seen.failures[:SHOWN]
+            for failure in failures:
                 self.print_wrong(f"not compared: {failure}")
-            self.print_more(len(seen.failures), SHOWN)
+            self.print_more(len(seen.failures), len(failures))
             self._print_differences(seen, COLUMNS)
         if not options["workspaces"] and seen.exit_status != WRONG:
             audit.forget_findings()
@@ -169,17 +171,17 @@ class Command(ActionCommand):
 
     def _explain(self, **options: Any) -> None:
         workspace = history.workspace_text(options["workspace"])
-        ((uid,),) = rows("SELECT " + reads._uid_sql(reads.page_of(options["workspace"], options["user"])[1]))
+        ((uid,),) = rows("SELECT " + reads.uid_sql(reads.page_of(options["workspace"], options["user"])[1]))
         page = history.compare(Range(first=workspace, last=workspace), uid=uid, all_rows=True)
         seen = Verified(None if options["everything"] else SHOWN)
         seen.add(Part(None, 0, page, ""))
         if options["json"]:
-            found = {state: seen.counts[state] for state in STATES}
-            self.print_json({**found, "rows": [each.as_json() for each in seen.first]})
+            counts = {state: seen.counts[state] for state in STATES}
+            self.print_json({**counts, "rows": [each.as_json() for each in seen.first]})
         elif not page:
             self.stdout.write("no workflow was used there, and none is stored")
         else:
-            states = ", ".join(f"{seen.counts[state]:,} {state}" for state in STATES if seen.counts[state])
+            states = ", ".join(_count(seen.counts[state], state) for state in STATES if seen.counts[state])
             self.stdout.write(f"{counted(len(page), 'workflow')}: {states}")
             self._print_differences(seen, COLUMNS[2:])
         if seen.exit_status:
@@ -237,3 +239,7 @@ class Command(ActionCommand):
         except ImportError as error:
             raise CommandError("Needs the extra: pip install 'django-recent-workflows[prometheus]'.") from error
         self.stdout.write(prometheus.exposition())
+
+
+def _count(count: int, state: str) -> str:
+    return f"{count:,} {'agree' if state == AGREES and count > 1 else state}"
