@@ -37,18 +37,27 @@ def of_progress(progress: Progress) -> Iterator[str]:
     if progress.verify.drift:
         yield f"  drift found by verifying, repaired and compared again: {progress.verify.drift:,}"
     yield from (f"  {'waiting' if progress.waits else 'note'}: {reason}" for reason in progress.reasons)
+    yield from _chunks(progress)
+    if backfill.error:
+        yield f"  {backfill.status}: {backfill.error}"
+
+
+def _chunks(progress: Progress) -> Iterator[str]:
+    """The chunks that are worked on, are to be tried again, or have failed."""
     for chunk in progress.active[:MOST_LISTED]:
         share = 100 * chunk.passed / max(chunk.planned, 1)
         yield f"  chunk {chunk.pk} ({chunk.extent}): {share:.0f} % of {chunk.planned:,}, {chunk.worker}"
     if len(progress.active) > MOST_LISTED:
         yield f"  … and {len(progress.active) - MOST_LISTED:,} more chunks are worked on; --json has all"
-    for chunk in progress.retrying:
+    for chunk in progress.retrying[:MOST_LISTED]:
         yield f"  to be tried again: chunk {chunk.pk} ({chunk.extent}): {chunk.error}"
-    for chunk in progress.failures:
+    if len(progress.retrying) > MOST_LISTED:
+        yield "  … and more to be tried again"
+    for chunk in progress.failures[:MOST_LISTED]:
         runs = f"; run {', '.join(chunk.refused_runs)}" if chunk.refused else ""
         yield f"  failed: chunk {chunk.pk} ({chunk.extent}{runs}): {chunk.error}"
-    if backfill.error:
-        yield f"  {backfill.status}: {backfill.error}"
+    if len(progress.failures) > MOST_LISTED:
+        yield "  … and more failed; the log of the workers has each"
 
 
 def in_one_line(progress: Progress) -> tuple[str, str]:

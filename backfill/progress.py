@@ -48,9 +48,9 @@ class Progress:
     active: list[Chunk]
     """Chunks that a worker has."""
     retrying: list[Chunk]
-    """Chunks that failed and are to be tried again."""
+    """Chunks that failed and are to be tried again; one more than are listed, where there are more."""
     failures: list[Chunk]
-    """Chunks that failed for good."""
+    """Chunks that failed for good; the same."""
     runs_per_s: float | None = None
     eta_s: float | None = None
 
@@ -92,8 +92,8 @@ def of(backfill: Backfill) -> Progress:
         verify=phase(backfill, Kind.VERIFY),
         reasons=_reasons(backfill, now),
         active=list(models.active(backfill).order_by("id")),
-        retrying=list(retrying.order_by("id")[:MOST_LISTED]) if backfill.is_open else [],
-        failures=list(failed.order_by("id")[:MOST_LISTED]),
+        retrying=list(retrying.order_by("id")[: MOST_LISTED + 1]) if backfill.is_open else [],
+        failures=list(failed.order_by("id")[: MOST_LISTED + 1]),
     )
     now_in = progress.phase
     runs_per_s = len(progress.active) * now_in.done / now_in.seconds if now_in.seconds else 0.0

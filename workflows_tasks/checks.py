@@ -19,8 +19,9 @@ from workflows_tasks import host as hosts
 from workflows_tasks.capture import catalogue, nudge, tables
 from workflows_tasks.host import Host
 from workflows_tasks.monitoring import health, indexes
+from workflows_tasks.projection.fragments import compose
 from workflows_tasks.queues import beat_schedule
-from workflows_tasks.sql import Sql, quoted, rows
+from workflows_tasks.sql import Sql, quoted, rows, value
 
 OLDEST_POSTGRESQL: Final = 15
 
@@ -154,17 +155,17 @@ def _spelling(host: Host) -> Iterator[checks.CheckMessage]:
         statement = """
             WITH RECURSIVE kind(oid, name, base) AS (
                 SELECT t.oid, t.typname, t.typbasetype FROM pg_attribute JOIN pg_type t ON t.oid = atttypid
-                WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped
+                WHERE attrelid = to_regclass({table}) AND attname = {column} AND NOT attisdropped
                 UNION ALL SELECT t.oid, t.typname, t.typbasetype FROM kind JOIN pg_type t ON t.oid = kind.base
             )
             SELECT CASE WHEN EXISTS (SELECT FROM kind WHERE name = 'citext') THEN 'is of type citext'
                         ELSE 'has the nondeterministic collation ' || collname END
             FROM pg_attribute LEFT JOIN pg_collation c ON c.oid = attcollation
-            WHERE attrelid = to_regclass(%s) AND attname = %s
+            WHERE attrelid = to_regclass({table}) AND attname = {column}
               AND (NOT coalesce(collisdeterministic, true) OR EXISTS (SELECT FROM kind WHERE name = 'citext'))
         """
-        where = (quoted(str(field.model._meta.db_table)), field.column)
-        for (why,) in rows(Sql(statement, where * 2)):
+        table, column = value(quoted(str(field.model._meta.db_table))), value(field.column)
+        for (why,) in rows(compose(statement, table=table, column=column)):
             yield checks.Error(
                 f"{field} {why}: two spellings are one to PostgreSQL and two to the table, so rows would be wrong.",
                 hint="Make the column a text or varchar with a deterministic collation, and keep one spelling in it.",
@@ -190,13 +191,15 @@ def _columns(host: Host) -> Iterator[checks.CheckMessage]:
             FROM pg_attribute theirs JOIN pg_type declared ON declared.oid = theirs.atttypid
             JOIN pg_type t ON t.oid = coalesce(nullif(declared.typbasetype, 0), declared.oid)
             CROSS JOIN pg_attribute ours JOIN pg_type o ON o.oid = ours.atttypid
-            WHERE theirs.attrelid = to_regclass(%s) AND theirs.attname = %s
-              AND ours.attrelid = to_regclass(%s) AND ours.attname = %s
+            WHERE theirs.attrelid = to_regclass({their_table}) AND theirs.attname = {their_column}
+              AND ours.attrelid = to_regclass({our_table}) AND ours.attname = {our_column}
         """
-        here = (quoted(Ours._meta.db_table), f"{name}_id")
-        for theirs, ours, their_order, our_order, compares in rows(
-            Sql(statement, (quoted(str(field.model._meta.db_table)), field.column, *here))
-        ):
+        asked = compose(
+            statement,
+            their_table=value(quoted(str(field.model._meta.db_table))), their_column=value(field.column),
+            our_table=value(quoted(Ours._meta.db_table)), our_column=value(f"{name}_id"),
+        )  # fmt: skip
+        for theirs, ours, their_order, our_order, compares in rows(asked):
             if compares and their_order == our_order:
                 continue
             they, we = (theirs, ours) if not compares else (f"ordered by {their_order}", f"by {our_order}")

@@ -17,7 +17,7 @@ from workflows_tasks.host import host
 from workflows_tasks.keys import shard_sql
 from workflows_tasks.models import WORKSPACE_GRAIN, WorkspaceRecentWorkflow
 from workflows_tasks.projection.fragments import OF_ROW, compose, fragments, not_true
-from workflows_tasks.sql import Sql, literal
+from workflows_tasks.sql import Sql, join, literal
 
 
 @overload
@@ -51,7 +51,8 @@ def recent_workflows(workspace: Any, user: Any = None, limit: int = 4, *, fresh:
         raise InvalidArgument(f"limit is {limit!r}; ask for at least 1 workflow.")
     key, user_value = page_of(workspace, user)
     if fresh:
-        return QuerySet(WorkspaceRecentWorkflow, using=host().database).raw(*_fresh(key, user_value, limit))
+        page = _fresh(key, user_value, limit)
+        return QuerySet(WorkspaceRecentWorkflow, using=host().database).raw(page.text, page.params)
     newest = RecentWorkflows(WorkspaceRecentWorkflow)
     newest.page = (key, user_value, limit)
     return newest
@@ -62,6 +63,9 @@ class RecentWorkflows(QuerySet[WorkspaceRecentWorkflow]):
 
     Django takes longer to build and compile a query than the database to answer it. So the query is built only when
     somebody asks for it, as ``select_related()`` and a slice do. From then on this is an ordinary queryset.
+
+    It needs three names that Django does not document: ``_fetch_all``, ``_result_cache``, and the setter of ``query``.
+    No other module uses any. ``test_the_names_of_django_that_are_not_documented`` fails if one changes.
     """
 
     page: tuple[Any, Any, int] | None = None
@@ -84,7 +88,8 @@ class RecentWorkflows(QuerySet[WorkspaceRecentWorkflow]):
     def _fetch_all(self) -> None:
         if self.page is not None and self._result_cache is None:
             using = self.db  # asked once: a router may count
-            self._result_cache = list(self.raw(*_plain(using, *self.page), using=using))
+            page = _plain(using, *self.page)
+            self._result_cache = list(self.raw(page.text, page.params, using=using))
         super()._fetch_all()
 
 
@@ -133,6 +138,7 @@ class _UidText:
 
 
 def uid_sql(user: Any) -> Sql:
+    """SQL for the ``uid`` of a user's key, as ``page_of`` returns it."""
     if user is None:
         return Sql("%s", (WORKSPACE_GRAIN,))
     text = keys.printed(host().user, user)
@@ -145,12 +151,12 @@ _COLUMNS = "id, workspace_id, uid, published_run_id, last_used_at, last_run_id"
 _ORDER = "day DESC, last_used_at DESC, last_run_id DESC"
 
 
-def _plain(using: str, workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]:
+def _plain(using: str, workspace: Any, user: Any, limit: int) -> Sql:
     """The statement of a page, without the ORM's compiler. It uses no ``fragments``, because these need the database
     that runs are written to, and a page may be read from another."""
-    table, uid = connections[using].ops.quote_name(WorkspaceRecentWorkflow._meta.db_table), uid_sql(user)
-    text = f"SELECT {_COLUMNS} FROM {table} WHERE workspace_id = %s AND uid = {uid.text} ORDER BY {_ORDER} LIMIT %s"
-    return text, (workspace, *uid.params, limit)
+    table = connections[using].ops.quote_name(WorkspaceRecentWorkflow._meta.db_table)
+    of_page = Sql(f"SELECT {_COLUMNS} FROM {table} WHERE workspace_id = %s AND uid = ", (workspace,))
+    return join("", (of_page, uid_sql(user), Sql(f" ORDER BY {_ORDER} LIMIT %s", (limit,))))
 
 
 FUNCTION: Final = "fresh_recent_workflows"
@@ -158,15 +164,14 @@ FUNCTION: Final = "fresh_recent_workflows"
 all the rest, and Django prepares no statements. A session plans a function's statement once, behind a pooler too."""
 
 
-def _fresh(workspace: Any, user: Any, limit: int) -> tuple[str, tuple[Any, ...]]:
+def _fresh(workspace: Any, user: Any, limit: int) -> Sql:
     """A page as of now, in one statement."""
-    parts, uid = fragments(), uid_sql(user)
-    text = (
-        f"SELECT * FROM {FUNCTION}((%s::{parts.workspace_type})::text, {uid.text}, %s) AS page(id bigint, "
-        f"workspace_id {parts.workspace_type}, uid text, published_run_id {parts.workflow_type}, "
-        f"last_used_at timestamptz, last_run_id {parts.run_type})"
-    )
-    return text, (workspace, *uid.params, limit)
+    return compose(
+        "SELECT * FROM {function}(({workspace}::{workspace_type})::text, {uid}, {limit}) AS page(id bigint, "
+        "workspace_id {workspace_type}, uid text, published_run_id {workflow_type}, last_used_at timestamptz, "
+        "last_run_id {run_type})",
+        function=FUNCTION, workspace=Sql("%s", (workspace,)), uid=uid_sql(user), limit=Sql("%s", (limit,)),
+    )  # fmt: skip
 
 
 def create_function(schema: str) -> tuple[str, str, str]:

@@ -11,12 +11,13 @@ from django.db import DatabaseError
 
 from workflows_tasks import conf
 from workflows_tasks.comparison.compare import DRIFT, REFUSED, Difference, compare
+from workflows_tasks.host import host
 from workflows_tasks.keys import text_of
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes, flush
 from workflows_tasks.projection.fragments import compose
 from workflows_tasks.projection.ranges import EVERYWHERE, Range
-from workflows_tasks.sql import Sql, rows
+from workflows_tasks.sql import Sql, quoted, rows, value
 
 MOST_RUNS: Final = 2_000_000
 """Runs that one statement compares; a workspace with more is compared in parts, by its workflows."""
@@ -83,17 +84,12 @@ def runs_of(among: Range) -> int:
 
 def estimated_runs() -> int:
     """PostgreSQL's own estimate of the number of runs, those of partitions included."""
-    from workflows_tasks.host import host
-    from workflows_tasks.sql import quoted
-
-    ((runs,),) = rows(
-        Sql(
-            "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class WHERE oid IN "
-            "(SELECT relid FROM pg_partition_tree(%s::regclass) WHERE isleaf UNION SELECT %s::regclass)"
-            " AND relkind <> 'p'",
-            (quoted(host().run._meta.db_table),) * 2,
-        )
+    statement = compose(
+        "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class WHERE relkind <> 'p' AND oid IN "
+        "(SELECT relid FROM pg_partition_tree({table}::regclass) WHERE isleaf UNION SELECT {table}::regclass)",
+        table=value(quoted(host().run._meta.db_table)),
     )
+    ((runs,),) = rows(statement)
     return int(runs)
 
 

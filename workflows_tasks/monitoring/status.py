@@ -37,7 +37,7 @@ class ShardStatus:
 
     @property
     def is_failing(self) -> bool:
-        """Its flushes fail. An error counts only while changes wait: a TRUNCATE may have emptied the log since."""
+        """Its flushes fail. An error counts only while changes wait, as a TRUNCATE may have emptied the log."""
         return bool(self.error and self.pending)
 
     @property

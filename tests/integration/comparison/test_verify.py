@@ -183,8 +183,6 @@ def test_the_estimate_counts_partitions(live: Any) -> None:
     """Nobody analyzes the parent of partitions; its own estimate stays 0."""
     from types import SimpleNamespace
 
-    from workflows_tasks import host as hosts
-
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE parted (id int, at int) PARTITION BY RANGE (at)")
         try:
@@ -194,8 +192,7 @@ def test_the_estimate_counts_partitions(live: Any) -> None:
             cursor.execute("ANALYZE parted_0; ANALYZE parted_1")
             parted = SimpleNamespace(_meta=SimpleNamespace(db_table="parted"))
             with pytest.MonkeyPatch.context() as patch:
-                found = hosts.host()
-                patch.setattr(hosts, "host", lambda: SimpleNamespace(run=parted, database=found.database))
+                patch.setattr(verify, "host", lambda: SimpleNamespace(run=parted))
                 assert verify.estimated_runs() == 3000
         finally:
             cursor.execute("DROP TABLE parted")

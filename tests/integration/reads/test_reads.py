@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
+from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import SimpleLazyObject
 
@@ -16,6 +17,7 @@ from tests.hosts.adapter import Host, moment
 from tests.oracle import flush_all
 from workflows_tasks import recent_workflows
 from workflows_tasks.errors import InvalidArgument
+from workflows_tasks.models import WorkspaceRecentWorkflow
 
 
 def test_newest_first_and_no_more_than_asked(live: Host) -> None:
@@ -146,3 +148,14 @@ def test_an_impossible_user_is_refused_or_has_no_workflows(live: Host) -> None:
     else:
         with pytest.raises(InvalidArgument, match="no value of"):
             recent_workflows(workspace, "neither a number nor a UUID")
+
+
+@pytest.mark.host_independent
+def test_the_names_of_django_that_are_not_documented() -> None:
+    """A page is read by a statement of its own only as long as Django fetches rows by these."""
+    assert getattr(QuerySet.query, "fset", None) is not None
+    page: Any = QuerySet(WorkspaceRecentWorkflow)
+    assert page._result_cache is None
+    page._result_cache = []
+    page._fetch_all()
+    assert list(page) == [], "it was not asked again"
