@@ -258,8 +258,8 @@ def _names(field: Any, of: set[Any]) -> dict[Any, str]:
     target, named = field.target_field, {}
     by_value = {storage_field(field).to_python(key): key for key in of if key != ""}
     using = connections[host().database]
-    found = QuerySet(field.related_model).using(using.alias).filter(**{f"{target.attname}__in": list(by_value)})
-    for instance in found:
+    instances = QuerySet(field.related_model).using(using.alias).filter(**{f"{target.attname}__in": list(by_value)})
+    for instance in instances:
         try:
             with using.execute_wrapper(_refuse):
                 named[by_value[getattr(instance, target.attname)]] = printable(str(instance))

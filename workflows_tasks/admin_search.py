@@ -74,8 +74,8 @@ class ByKey(admin.ListFilter):
         if self.given and not {"workspace", "run"} & set(self.given):
             name = next(iter(self.given))
             raise InvalidArgument(f"No index leads to a {name} alone: give the workspace, too.")
-        found = host()
-        fields = {"workspace": found.workspace, "workflow": found.workflow, "run": found.run_key}
+        the_host = host()
+        fields = {"workspace": the_host.workspace, "workflow": the_host.workflow, "run": the_host.run_key}
         columns = {"workspace": "workspace_id", "workflow": "published_run_id", "run": "last_run_id"}
         conditions = {
             columns[name]: _value(fields[name], name, text) for name, text in self.given.items() if name in columns

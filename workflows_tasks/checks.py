@@ -112,15 +112,15 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[che
     host = _host()
     if host is None or host.database not in (databases or ()) or connections[host.database].vendor != "postgresql":
         return []
-    found: list[checks.CheckMessage] = []
+    messages: list[checks.CheckMessage] = []
     try:
         for check in (_version, _row_security, _spelling, _columns):
-            found += check(host)
+            messages += check(host)
         unapplied = _unapplied(host)
-        found += [*_capture(host, unapplied), *_indexes(host, unapplied)]
+        messages += [*_capture(host, unapplied), *_indexes(host, unapplied)]
     except (DatabaseError, InterfaceError, NodeNotFoundError):
         pass  # Django says so itself, and better
-    return found
+    return messages
 
 
 def _version(host: Host) -> Iterator[checks.CheckMessage]:

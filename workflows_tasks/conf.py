@@ -128,9 +128,9 @@ class Settings:
         Raises:
             ConfigurationError: names the key, the consequence and the fix.
         """
-        found = _problems(raw)
-        if found:
-            raise found[0]
+        wrong = _problems(raw)
+        if wrong:
+            raise wrong[0]
         assert isinstance(raw, Mapping)
         return cls(**{key.lower(): _coerced(key.lower(), value) for key, value in raw.items()})
 

@@ -24,13 +24,13 @@ def targets() -> dict[str, dict[str, Any]]:
     and its system checks say what is wrong. A web server runs no checks, so ``apps`` logs it at the first request.
     """
     try:
-        found = host()
+        the_host = host()
     except ConfigurationError:
         return {name: {"to": "self"} for name in ("workspace", "published_run", "last_run")}
     return {
-        "workspace": _target(found.workspace),
-        "published_run": _target(found.workflow),
-        "last_run": {"to": found.run._meta.label_lower},
+        "workspace": _target(the_host.workspace),
+        "published_run": _target(the_host.workflow),
+        "last_run": {"to": the_host.run._meta.label_lower},
     }
 
 

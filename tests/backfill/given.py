@@ -80,26 +80,26 @@ class History:
         """The range of one workspace."""
         return Range(first=self.text(workspace), last=self.text(workspace))
 
-    def saved(self, workspace: Any, minutes: float = 10_000.0) -> Any:
+    def save_run(self, workspace: Any, minutes: float = 10_000.0) -> Any:
         """A run that is saved the ordinary way."""
         return self.host.make_run(
             workspace=workspace, workflow=self.workflows[0], user=self.users[0], used_at=moment(minutes)
         )
 
 
-def started(*args: Any, **options: Any) -> Backfill:
+def start_backfill(*args: Any, **options: Any) -> Backfill:
     """A backfill, enqueued."""
     return control.start(*args, **{"chunk_size": CHUNK, "actor": "a test", **options})
 
 
-def planned(*args: Any, **options: Any) -> Backfill:
+def plan_backfill(*args: Any, **options: Any) -> Backfill:
     """A backfill whose chunks are stored, and none is claimed."""
-    backfill = started(*args, **options)
+    backfill = start_backfill(*args, **options)
     planner.carry_out(backfill.pk)
     return control.get(backfill.pk)
 
 
-def carried_out(backfill: Backfill) -> Progress:
+def carry_out(backfill: Backfill) -> Progress:
     """Work on a backfill in this process until it ends or is paused."""
     for _ in range(200):
         worker.work(backfill.pk)
@@ -109,10 +109,10 @@ def carried_out(backfill: Backfill) -> Progress:
     raise AssertionError(f"never ended: {control.status(backfill.pk).as_json()}")
 
 
-def filled(backfill: Backfill) -> None:
+def fill_all(backfill: Backfill) -> None:
     """Work on all chunks that are to be filled, and on none that is to be verified."""
     while control.get(backfill.pk).status == "running":
-        worker._attempt(claimed(backfill), 1e12)
+        worker._attempt(claim_chunk(backfill), 1e12)
 
 
 def assert_complete(history: History, progress: Progress) -> list[Row]:
@@ -129,7 +129,7 @@ def chunks(backfill: Backfill, **having: Any) -> list[Chunk]:
     return list(models.chunks(backfill).filter(**having).order_by("id"))
 
 
-def claimed(backfill: Backfill) -> leases.Lease:
+def claim_chunk(backfill: Backfill) -> leases.Lease:
     lease = leases.claim(backfill.pk)
     assert lease is not None
     return lease

@@ -11,7 +11,7 @@ from django.test import Client
 
 from backfill import control, leases
 from backfill.models import Backfill
-from tests.backfill.given import History, carried_out, claimed, planned, started
+from tests.backfill.given import History, carry_out, claim_chunk, plan_backfill, start_backfill
 from tests.hosts.adapter import Host
 from workflows_tasks.capture import installation
 
@@ -52,8 +52,8 @@ def ask(admin: Client, action: str, backfill: Backfill) -> str:
 
 
 def test_the_list(history: History, admin: Client) -> None:
-    done = carried_out(started(history.only(history.light[0]))).backfill
-    going_on = planned()
+    done = carry_out(start_backfill(history.only(history.light[0]))).backfill
+    going_on = plan_backfill()
     page = text(admin.get(HOME))
     assert f"backfill {done.pk}: succeeded, 100 % filled, 100 % verified a test" in page
     assert f"backfill {going_on.pk}: running, 0 % filled, 0 % verified a test" in page
@@ -81,7 +81,7 @@ def test_it_is_started_by_a_form(history: History, admin: Client) -> None:
 
 def test_it_is_steered_by_actions(history: History, admin: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "backfill")
-    backfill = planned()
+    backfill = plan_backfill()
     assert actions(admin.get(HOME)) == {"pause", "resume", "cancel"}
     assert f"Backfill {backfill.pk} is paused now" in ask(admin, "pause", backfill)
     assert f"Backfill {backfill.pk} is running now" in ask(admin, "resume", backfill)
@@ -95,19 +95,19 @@ def test_it_is_steered_by_actions(history: History, admin: Client, caplog: pytes
 def test_its_page_is_what_the_command_prints_and_is_loaded_again_while_it_is_open(
     history: History, admin: Client
 ) -> None:
-    backfill = planned(concurrency=2)
-    leases.fail(claimed(backfill), "OperationalError: deadlock detected")
+    backfill = plan_backfill(concurrency=2)
+    leases.fail(claim_chunk(backfill), "OperationalError: deadlock detected")
     page = f"{HOME}{backfill.pk}/change/"
     shown = admin.get(page)
     assert shown["Refresh"] == "2"
     assert f"backfill {backfill.pk}: running, started by a test" in text(shown)
     assert re.search(r"to be tried again: chunk \d+ .*: OperationalError: deadlock detected", text(shown))
-    carried_out(backfill)
+    carry_out(backfill)
     assert "Refresh" not in admin.get(page)
 
 
 def test_who_may_do_what(history: History) -> None:
-    backfill = planned()
+    backfill = plan_backfill()
     page = f"{HOME}{backfill.pk}/change/"
     nobody, viewer, starter = client(name="n"), client("view_backfill", name="v"), client("add_backfill", name="s")
     for path in (HOME, page, f"{HOME}add/"):

@@ -12,7 +12,16 @@ from django.core.management import CommandError, call_command
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from backfill import control, leases
-from tests.backfill.given import CHUNK, History, assert_complete, carried_out, claimed, planned, refused, started
+from tests.backfill.given import (
+    CHUNK,
+    History,
+    assert_complete,
+    carry_out,
+    claim_chunk,
+    plan_backfill,
+    refused,
+    start_backfill,
+)
 from tests.hosts.adapter import Host
 from tests.threads import beside
 
@@ -63,8 +72,8 @@ def test_start_enqueues_and_says_how_to_watch(history: History) -> None:
 
 
 def test_status_while_it_works(history: History) -> None:
-    running = planned()
-    lease = claimed(running)
+    running = plan_backfill()
+    lease = claim_chunk(running)
     code, output = backfill("status")
     assert code == 0
     assert_says(
@@ -79,10 +88,10 @@ def test_status_while_it_works(history: History) -> None:
 
 
 def test_wait_prints_each_change_and_ends_with_the_backfill(history: History) -> None:
-    running = planned()
+    running = plan_backfill()
     with beside() as start:
         waiting = start(lambda: backfill("status", "--wait"))
-        carried_out(running)
+        carry_out(running)
         code, output = waiting.result(timeout=30)
     assert code == 0
     assert_says(output, rf"backfill {running.pk}: succeeded, started by", r"verified \[#{30}\] 100.0 %")
@@ -91,15 +100,15 @@ def test_wait_prints_each_change_and_ends_with_the_backfill(history: History) ->
 
 
 def test_wait_ends_when_it_is_paused(history: History) -> None:
-    control.pause(started().pk, actor="a test")
+    control.pause(start_backfill().pk, actor="a test")
     assert backfill("status", "--wait")[0] == 3
     assert as_json("status", "--wait")["status"] == "paused"
 
 
 def test_figures_of_one_that_waits_say_nothing_of_before(history: History) -> None:
     """A chunk that waits for its retry is shown with its error, and nobody asks whether a worker is running."""
-    running = planned(concurrency=1)
-    leases.fail(claimed(running), "OperationalError: canceling statement due to lock timeout")
+    running = plan_backfill(concurrency=1)
+    leases.fail(claim_chunk(running), "OperationalError: canceling statement due to lock timeout")
     _, output = backfill("status")
     assert_says(output, r"to be tried again: chunk \d+ \(.*\): OperationalError: canceling statement")
     assert "is one running" not in output
@@ -108,16 +117,16 @@ def test_figures_of_one_that_waits_say_nothing_of_before(history: History) -> No
 
 
 def test_status_of_each_ending(history: History) -> None:
-    waits = started()
+    waits = start_backfill()
     assert backfill("pause")[0] == 0
     code, output = backfill("status", str(waits.pk))
     assert (code, "paused" in output, "at a time" in output) == (3, True, False)
     assert backfill("resume")[0] == 0
-    assert_complete(history, carried_out(waits))
+    assert_complete(history, carry_out(waits))
     code, output = backfill("status")
     assert code == 0
     assert_says(output, r"verified \[#{30}\] 100\.0 %  182 of 182 runs", r"\d+ rows written in 0:00:\d\d")
-    started()
+    start_backfill()
     assert backfill("cancel")[0] == 0
     assert backfill("status")[0] == 1
 
@@ -125,17 +134,17 @@ def test_status_of_each_ending(history: History) -> None:
 def test_status_names_what_failed_and_resume_takes_it_up(history: History) -> None:
     bad = history.newest(history.light[0])
     with refused(bad):
-        failed = carried_out(started()).backfill
+        failed = carry_out(start_backfill()).backfill
     code, output = backfill("status")
     assert code == 1
     kind = "ProgrammingError" if is_psycopg3 else "InternalError"
     assert_says(output, rf"failed: chunk \d+ \(.*; run {bad}\): {kind}: refused, whoever asks")
     assert backfill("resume")[0] == 0
-    assert_complete(history, carried_out(failed))
+    assert_complete(history, carry_out(failed))
 
 
 def test_concurrency_is_changed_while_it_runs(history: History) -> None:
-    planned()
+    plan_backfill()
     code, output = backfill("concurrency", "5")
     assert (code, "0 of 5 chunks at a time" in output) == (0, True)
     with pytest.raises(CommandError, match="concurrency is 0; give a whole number from 1 to 1,000"):

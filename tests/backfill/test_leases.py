@@ -9,12 +9,12 @@ from backfill.leases import LeaseLost
 from tests.backfill.given import (
     History,
     assert_complete,
-    carried_out,
+    carry_out,
     chunks,
-    claimed,
+    claim_chunk,
     expire,
     fill_batch,
-    planned,
+    plan_backfill,
 )
 from tests.oracle import stored
 from tests.sessions import execute, locked
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.host_independent
 
 
 def test_no_more_chunks_are_claimed_than_may_be_and_none_twice(history: History) -> None:
-    backfill = planned(concurrency=2)
-    held = [claimed(backfill).chunk.pk, claimed(backfill).chunk.pk]
+    backfill = plan_backfill(concurrency=2)
+    held = [claim_chunk(backfill).chunk.pk, claim_chunk(backfill).chunk.pk]
     assert leases.claim(backfill.pk) is None
     control.set_concurrency(backfill.pk, 3, actor="a test")
-    held.append(claimed(backfill).chunk.pk)
+    held.append(claim_chunk(backfill).chunk.pk)
     assert leases.claim(backfill.pk) is None
     control.set_concurrency(backfill.pk, 50, actor="a test")
     while (lease := leases.claim(backfill.pk)) is not None:
@@ -36,8 +36,8 @@ def test_no_more_chunks_are_claimed_than_may_be_and_none_twice(history: History)
 
 
 def test_a_chunk_is_open_from_its_claim_to_its_end(history: History) -> None:
-    backfill = planned()
-    lease = claimed(backfill)
+    backfill = plan_backfill()
+    lease = claim_chunk(backfill)
     assert [chunk.pk for chunk in chunks(backfill, is_open=True)] == [lease.chunk.pk], "before the first write"
     fill_batch(lease, steps=100)
     assert chunks(backfill, is_open=True), "until it is looked over"
@@ -47,12 +47,12 @@ def test_a_chunk_is_open_from_its_claim_to_its_end(history: History) -> None:
 
 def test_a_worker_that_stands_still_at_its_commit_holds_nobody_up(history: History) -> None:
     """Its lease has expired, and its open transaction has the chunk's row: others take other chunks meanwhile."""
-    backfill = planned()
-    zombie = claimed(backfill)
+    backfill = plan_backfill()
+    zombie = claim_chunk(backfill)
     expire(zombie)
     with locked("SELECT FROM backfill_chunk WHERE id = %s FOR UPDATE", zombie.chunk.pk):
         execute("SET lock_timeout = '5s'")
-        other = claimed(backfill)
+        other = claim_chunk(backfill)
         execute("RESET lock_timeout")
     assert other.chunk.pk != zombie.chunk.pk
 
@@ -60,11 +60,11 @@ def test_a_worker_that_stands_still_at_its_commit_holds_nobody_up(history: Histo
 @pytest.mark.parametrize("another_took_over", [True, False])
 def test_a_zombie_commits_nothing(history: History, another_took_over: bool) -> None:
     """Its lease has expired: rows, position and counts are rolled back together, and it ends nothing."""
-    backfill = planned(concurrency=1)
-    zombie = claimed(backfill)
+    backfill = plan_backfill(concurrency=1)
+    zombie = claim_chunk(backfill)
     expire(zombie)
     if another_took_over:
-        assert claimed(backfill).chunk.pk == zombie.chunk.pk
+        assert claim_chunk(backfill).chunk.pk == zombie.chunk.pk
     with pytest.raises(LeaseLost):
         fill_batch(zombie)
     assert stored() == []
@@ -76,24 +76,24 @@ def test_a_zombie_commits_nothing(history: History, another_took_over: bool) -> 
 
 def test_what_was_committed_is_not_done_again(history: History) -> None:
     """A worker dies after a batch; the chunk goes on where it was, and its counts add up."""
-    backfill = planned(concurrency=1)
-    lease = claimed(backfill)
+    backfill = plan_backfill(concurrency=1)
+    lease = claim_chunk(backfill)
     fill_batch(lease)
     done = chunks(backfill, pk=lease.chunk.pk)[0].passed
     assert 0 < done < lease.chunk.planned
     expire(lease)
-    again = claimed(backfill)
+    again = claim_chunk(backfill)
     assert again.chunk.pk == lease.chunk.pk
     assert sum(step.runs for step in ranges.load(again.chunk.steps)) == lease.chunk.planned - done
     leases.release(again)
-    assert_complete(history, carried_out(backfill))
+    assert_complete(history, carry_out(backfill))
 
 
 def test_progress_reaches_all_and_never_more_while_runs_come_and_go(history: History) -> None:
-    backfill = planned(concurrency=1, chunk_size=400)
+    backfill = plan_backfill(concurrency=1, chunk_size=400)
     seen = []
     while control.get(backfill.pk).status == "running":
-        lease = claimed(backfill)
+        lease = claim_chunk(backfill)
         if not lease.chunk.steps:
             assert worker._attempt(lease, 1e12)
             break
@@ -113,7 +113,7 @@ def test_a_comparison_of_a_large_workspace_has_the_time_for_it(
 ) -> None:
     """It is one statement, during which nothing is heard of the worker."""
     monkeypatch.setattr(leases, "SLOWEST", 1)
-    backfill = planned(chunk_size=400)
+    backfill = plan_backfill(chunk_size=400)
     (verify,) = chunks(backfill, kind="verify")
     assert leases.lease_s(verify) > 130
     (fill,) = chunks(backfill, kind="fill")

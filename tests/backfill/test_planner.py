@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from backfill import control, planner, ranges
 from backfill.models import Backfill, Chunk
 from backfill.ranges import Step
-from tests.backfill.given import CHUNK, History, assert_complete, carried_out, planned, started
+from tests.backfill.given import CHUNK, History, assert_complete, carry_out, plan_backfill, start_backfill
 from tests.commands import ROOT
 from tests.hosts.adapter import Host
 from tests.sessions import locked, session
@@ -81,11 +81,11 @@ def test_planning_that_fails_pauses_it_and_says_why(history: History, monkeypatc
     table = history.host.run_model._meta.db_table
     with monkeypatch.context() as patch, locked(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE'):
         patch.setattr(planner, "TIMEOUT_S", 0.05)
-        backfill = planned()
+        backfill = plan_backfill()
     assert backfill.status == "paused"
     assert backfill.error.startswith("planning failed: ")
     control.resume(backfill.pk, actor="a test")
-    assert_complete(history, carried_out(backfill))
+    assert_complete(history, carry_out(backfill))
 
 
 @pytest.mark.host_independent
@@ -94,7 +94,7 @@ def test_nothing_starts_while_writes_are_not_captured(history: History) -> None:
     installation.turn_off()
     try:
         with pytest.raises(InvalidArgument, match=r"triggers are turned off; run: manage\.py recent_workflows trigg"):
-            started()
+            start_backfill()
     finally:
         installation.install()
     assert not Backfill.objects.exists()
@@ -104,7 +104,7 @@ def test_nothing_starts_while_writes_are_not_captured(history: History) -> None:
 def test_a_refusal_names_one_problem_and_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_of_package, "capture_problems", lambda: ["one is wrong", "so is two", "and three"])
     with pytest.raises(InvalidArgument, match=r": one is wrong; 2 more: manage\.py recent_workflows health\.$"):
-        started()
+        start_backfill()
 
 
 @pytest.mark.host_independent
@@ -112,7 +112,7 @@ def test_a_refusal_names_one_problem_and_where_the_others_are(monkeypatch: pytes
 def test_no_plan_is_made_while_writes_are_not_captured(
     history: History, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backfill = started()
+    backfill = start_backfill()
     real = planner.plan
 
     def plan(*args: object, **kwargs: object) -> planner.Plan:
@@ -133,7 +133,7 @@ def test_no_plan_is_made_while_writes_are_not_captured(
     assert (now.status, now.planned_at) == ("paused", None)
     assert "triggers are turned off" in now.error
     control.resume(backfill.pk, actor="a test")
-    assert_complete(history, carried_out(backfill))
+    assert_complete(history, carry_out(backfill))
 
 
 @pytest.mark.host_independent
@@ -153,4 +153,4 @@ def test_the_documented_migration_starts_it_where_there_is_history(live: Host) -
     migration["start"](apps, None)
     backfill = Backfill.objects.get()
     assert (backfill.status, backfill.actor) == ("enqueued", "migration bots.0042")
-    assert_complete(history, carried_out(backfill))
+    assert_complete(history, carry_out(backfill))

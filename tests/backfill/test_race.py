@@ -15,13 +15,13 @@ from backfill.models import Backfill
 from tests.backfill.given import (
     History,
     assert_complete,
-    carried_out,
+    carry_out,
     chunks,
-    claimed,
+    claim_chunk,
     expire,
     fill_batch,
-    planned,
-    started,
+    plan_backfill,
+    start_backfill,
 )
 from tests.oracle import flush_all, stored
 from tests.threads import beside
@@ -63,7 +63,7 @@ def finished(backfill: Backfill, lease: Lease) -> None:
 def killed(backfill: Backfill, lease: Lease) -> None:
     """Before it could look; another worker takes the chunk over, which has nothing to fill."""
     expire(lease)
-    assert worker._attempt(claimed(backfill), 1e12)
+    assert worker._attempt(claim_chunk(backfill), 1e12)
 
 
 def paused(backfill: Backfill, lease: Lease) -> None:
@@ -107,11 +107,11 @@ def failed(backfill: Backfill, lease: Lease) -> None:
 def test_a_run_that_goes_between_a_fills_write_and_its_commit(
     history: History, steps: int, ends: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert_complete(history, carried_out(started()))  # so that unfilled history explains nothing any more
+    assert_complete(history, carry_out(start_backfill()))  # so that unfilled history explains nothing any more
     only = history.only(history.heavy)
     WorkspaceRecentWorkflow.objects.filter(workspace_id=history.host.workspace_key(history.heavy)).delete()
-    backfill = planned(only, chunk_size=400, concurrency=5)
-    lease = claimed(backfill)
+    backfill = plan_backfill(only, chunk_size=400, concurrency=5)
+    lease = claim_chunk(backfill)
     gone = run_gone_while_it_is_filled(history, lease, steps)
     assert state_of(gone) == {"unfilled"}
     with monkeypatch.context() as patch:
@@ -129,7 +129,7 @@ def test_a_run_that_goes_between_a_fills_write_and_its_commit(
             control.resume(backfill.pk, actor="a test")
         for chunk in chunks(backfill, status="running"):
             expire(Lease(backfill, chunk))
-        progress = carried_out(backfill)
+        progress = carry_out(backfill)
         assert progress.verify.drift == 0, "verifying has nothing to find"
         assert_complete(history, progress)
 
@@ -138,8 +138,8 @@ def test_a_run_that_goes_between_a_fills_write_and_its_commit(
 def test_a_look_that_fails_leaves_the_chunk_open_until_it_succeeds(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backfill = planned(history.only(history.heavy), chunk_size=400)
-    lease = claimed(backfill)
+    backfill = plan_backfill(history.only(history.heavy), chunk_size=400)
+    lease = claim_chunk(backfill)
     gone = run_gone_while_it_is_filled(history, lease, 1)
     real = package.recheck_filled
 
@@ -153,6 +153,6 @@ def test_a_look_that_fails_leaves_the_chunk_open_until_it_succeeds(
     (chunk,) = chunks(backfill, kind="fill")
     assert (chunk.status, chunk.is_open) == ("pending", True)
     assert state_of(gone) == {"unfilled"}
-    assert carried_out(backfill).verify.drift == 0
+    assert carry_out(backfill).verify.drift == 0
     flush_all()
     assert gone not in {str(row.run) for row in stored()}

@@ -10,7 +10,7 @@ import pytest
 from backfill import control, states
 from backfill.models import Backfill, store
 from backfill.states import BACKFILL, BACKFILL_MEANS, CHUNK, CHUNK_MEANS, BackfillStatus, ChunkStatus, Edge
-from tests.backfill.given import History, started
+from tests.backfill.given import History, start_backfill
 from tests.commands import ROOT
 from tests.hosts.adapter import Host
 from workflows_tasks.errors import InvalidArgument
@@ -60,7 +60,7 @@ def test_what_is_refused_is_not_saved(live: Host) -> None:
 
 
 def test_what_is_asked_for_at_the_wrong_time_is_refused_and_says_what_is_possible(history: History) -> None:
-    backfill = started()
+    backfill = start_backfill()
     with pytest.raises(states.TransitionRefused, match="only a paused or failed one can be resumed"):
         control.resume(backfill.pk, actor="a test")
     control.cancel(backfill.pk, actor="a test")
@@ -74,5 +74,5 @@ def test_what_is_asked_for_at_the_wrong_time_is_refused_and_says_what_is_possibl
 )
 def test_nonsense_is_refused_before_anything_is_written(live: Host, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="give a whole number from 1 to"):
-        started(**options)
+        start_backfill(**options)
     assert not Backfill.objects.exists()

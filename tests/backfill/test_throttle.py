@@ -7,7 +7,7 @@ import re
 import pytest
 
 from backfill import control, throttle, worker
-from tests.backfill.given import History, assert_complete, carried_out, planned
+from tests.backfill.given import History, assert_complete, carry_out, plan_backfill
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
 from tests.oracle import flush_all
@@ -41,8 +41,8 @@ def waiting_for(seconds: float) -> None:
 def test_the_change_log(history: History, configure: Configure) -> None:
     configure(TICK_PERIOD_S=29.0, BACKFILL_STOP_S=4.0)  # a tick that is late here must not be the reason
     assert throttle.reasons_to_wait() == []
-    history.saved(history.heavy)
-    backfill = planned()
+    history.save_run(history.heavy)
+    backfill = plan_backfill()
     waiting_for(1.0)
     assert throttle.reasons_to_wait() == []
     waiting_for(12.0)
@@ -52,7 +52,7 @@ def test_the_change_log(history: History, configure: Configure) -> None:
     assert re.match(r"live changes wait for 1[2-9]\.", progress.reasons[0])
     flush_all()
     configure(TICK_PERIOD_S=0.2, BACKFILL_STOP_S=600.0)
-    assert_complete(history, carried_out(backfill))
+    assert_complete(history, carry_out(backfill))
 
 
 def test_a_change_log_that_cannot_be_asked_is_a_reason(live: Host) -> None:
@@ -74,7 +74,7 @@ def test_a_replica_that_is_behind(live: Host, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_callable_of_the_hosts_own(history: History, configure: Configure) -> None:
     configure(BACKFILL_THROTTLE=f"{__name__}.of_the_host", TICK_PERIOD_S=29.0)
-    backfill = planned()
+    backfill = plan_backfill()
     said.append("month-end closing")
     assert worker.work(backfill.pk) is False
     assert control.status(backfill.pk).reasons == ["month-end closing"]
@@ -82,7 +82,7 @@ def test_a_callable_of_the_hosts_own(history: History, configure: Configure) -> 
     assert control.status(backfill.pk).fill.done == 0
     said.append(None)
     configure(TICK_PERIOD_S=0.2)
-    assert_complete(history, carried_out(backfill))
+    assert_complete(history, carry_out(backfill))
 
 
 def test_a_callable_that_fails_is_a_reason(live: Host, configure: Configure) -> None:

@@ -15,7 +15,7 @@ from django.db import connections
 from backfill import control, leases, models, tasks, worker
 from backfill.models import Backfill
 from tests.backfill import fatal
-from tests.backfill.given import HEAVY, History, assert_complete, chunks, planned, started
+from tests.backfill.given import HEAVY, History, assert_complete, chunks, plan_backfill, start_backfill
 from tests.conftest import Configure
 from tests.nodes import BeatContainer, ProcessContainer, WorkerContainer
 from tests.oracle import assert_exact, is_idle
@@ -102,7 +102,7 @@ def test_killed_at_a_step(history: History, workers: Workers) -> None:
     for step in (fatal.COMMITTING, fatal.LOOKING, fatal.DONE):
         WorkspaceRecentWorkflow.objects.all().delete()
         workers.order(step)
-        backfill = started(chunk_size=60)
+        backfill = start_backfill(chunk_size=60)
         workers.obeyed()
         until(lambda: any(worker.status != "running" for worker in workers.workers))
         assert control.get(backfill.pk).is_open, step
@@ -120,7 +120,7 @@ def test_paused_and_cancelled_beside_live_writers(history: History, workers: Wor
 
     def write() -> None:
         draw = random.Random(7)
-        runs = [history.saved(history.heavy) for _ in range(5)]
+        runs = [history.save_run(history.heavy) for _ in range(5)]
         ours = {run.pk for run in runs}
         while not enough.wait(0.01):
             host.save_again(draw.choice(runs))
@@ -133,7 +133,7 @@ def test_paused_and_cancelled_beside_live_writers(history: History, workers: Wor
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        backfill = started(chunk_size=60)
+        backfill = start_backfill(chunk_size=60)
         until(lambda: control.status(backfill.pk).fill.done > 60, within_s=30)
         control.pause(backfill.pk, actor="a test")
         until(lambda: not models.active(backfill).exists(), within_s=5)
@@ -149,7 +149,7 @@ def test_paused_and_cancelled_beside_live_writers(history: History, workers: Wor
     assert progress.verify.drift == 0, "what changed meanwhile is in the change log"
     until(is_idle, within_s=30)
     assert_exact(history.host)
-    backfill = started(chunk_size=10)  # many chunks, each of which takes its time
+    backfill = start_backfill(chunk_size=10)  # many chunks, each of which takes its time
     until(lambda: chunks(backfill, status="done", kind="fill"), within_s=30)
     control.cancel(backfill.pk, actor="a test")
     until(lambda: control.get(backfill.pk).status == "cancelled", within_s=5)
@@ -166,7 +166,7 @@ def test_every_message_delivered_three_times_and_shuffled(
     """Four threads take them in any order: never are more chunks worked on than may be, and each is done once."""
     configure(TICK_PERIOD_S=0.05)
     monkeypatch.setattr(worker, "SLICE_S", 0.02)
-    backfill = planned(history.only(history.heavy), concurrency=2, chunk_size=40)
+    backfill = plan_backfill(history.only(history.heavy), concurrency=2, chunk_size=40)
     sent: list[int] = []
     most: list[int] = []
     monkeypatch.setattr(tasks, "ask", sent.append)

@@ -37,7 +37,7 @@ class Present:
 
 def find(table: str) -> Present | None:
     """A table as it is now; None if it is missing."""
-    found = _ask(
+    tables_found = _ask(
         """
         SELECT quote_ident(nspname) || '.' || quote_ident(relname),
                (SELECT json_object_agg(attname, format_type(atttypid, atttypmod) || ' ' || attnum) FROM pg_attribute
@@ -53,9 +53,9 @@ def find(table: str) -> Present | None:
         """,
         triggers.TRUNCATE_TRIGGER, [triggers.ROW_TRIGGER, triggers.TRUNCATE_TRIGGER], quoted(table),
     )  # fmt: skip
-    if not found:
+    if not tables_found:
         return None
-    name, *rest = found[0]
+    name, *rest = tables_found[0]
     columns, *others = (json.loads(each) if isinstance(each, str) else each for each in rest)
     return Present(name, columns or {}, *others)
 

@@ -40,8 +40,8 @@ def step() -> int:
         logged += verify.repair(part.differences)
         drift = sum(each.state == DRIFT for each in part.differences)
         if part.error or drift:
-            found = part.error or f"{name}: {drift:,} rows of drift, repaired"
-            findings = [found, *findings][:FINDINGS_KEPT]
+            finding = part.error or f"{name}: {drift:,} rows of drift, repaired"
+            findings = [finding, *findings][:FINDINGS_KEPT]
         _store(audited_at=Now(), audit_part="", audit_findings=findings)
         if number >= _parts_a_step():
             break

@@ -153,8 +153,8 @@ class _Look:
             why = "is beat running, with an entry for workflows_tasks.tasks.audit?"
             return Finding("audit", FAIL, f"{ago(now.audit_s)}, {age(allowed_s)} are allowed: {why}")
         if now.audit_findings:
-            found = f"{counted(len(now.audit_findings), 'finding')} in this round, the last: {now.audit_findings[0]}"
-            return Finding("audit", WARN, printable(f"{found}; compare again: manage.py recent_workflows verify"))
+            text = f"{counted(len(now.audit_findings), 'finding')} in this round, the last: {now.audit_findings[0]}"
+            return Finding("audit", WARN, printable(f"{text}; compare again: manage.py recent_workflows verify"))
         return Finding("audit", OK, ago(now.audit_s))
 
     def changes(self) -> Iterator[Finding]:

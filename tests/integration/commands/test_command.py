@@ -43,7 +43,7 @@ def three(live: Host) -> ThreeWorkspaces:
     return made
 
 
-def ran(*arguments: str) -> tuple[int, str]:
+def run_command(*arguments: str) -> tuple[int, str]:
     """Exit status and output."""
     out = StringIO()
     try:
@@ -53,24 +53,24 @@ def ran(*arguments: str) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
-def told(*arguments: str) -> tuple[int, Any]:
+def run_json(*arguments: str) -> tuple[int, Any]:
     """The same with ``--json``."""
-    code, output = ran(*arguments, "--json")
+    code, output = run_command(*arguments, "--json")
     return code, json.loads(output)
 
 
 def test_status_shows_each_shard_errors_and_what_is_refused(three: ThreeWorkspaces) -> None:
     three.run(5)
-    code, shown = ran("status")
+    code, shown = run_command("status")
     assert code == 0
     assert "commit to visible" in shown
     assert "FAIL  tick: never" in shown
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = E'no\\nkey', tries = 2, retry_at = now() + interval '1 h'")
-    _, shown = ran("status")
+    _, shown = run_command("status")
     assert "quarantined: run " in shown
     assert r"no\nkey" in shown, "on one line"
-    assert told("status")[1]["in_quarantine"] > 0
+    assert run_json("status")[1]["in_quarantine"] > 0
 
 
 def test_status_says_why_changes_wait(three: ThreeWorkspaces) -> None:
@@ -79,46 +79,46 @@ def test_status_says_why_changes_wait(three: ThreeWorkspaces) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '30 s'")
     why = "no responding worker consumes the queue 'test-"
-    code, shown = ran("status")
+    code, shown = run_command("status")
     assert code == 0
     assert re.search(
         rf"^FAIL  changes: .* waiting in shard.*, the oldest for 3\d\.\d s; .* are allowed: {why}", shown, re.MULTILINE
     )
-    assert why in {finding["part"]: finding["why"] for finding in told("status")[1]["findings"]}["changes"]
+    assert why in {finding["part"]: finding["why"] for finding in run_json("status")[1]["findings"]}["changes"]
 
 
 def test_flush_says_what_it_did_and_that_nothing_is_pending(three: ThreeWorkspaces) -> None:
     flush_all()
-    assert ran("flush") == (0, "nothing is pending\n")
+    assert run_command("flush") == (0, "nothing is pending\n")
     three.run(5)
-    assert "2 rows written; nothing from before is pending" in ran("flush")[1]
+    assert "2 rows written; nothing from before is pending" in run_command("flush")[1]
     assert_exact(three.host)
     run = three.run(6)
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'x', retry_at = now() + interval '1 h'")
-    assert ran("flush") == (0, "nothing is pending\n")
-    assert "from quarantine" in ran("flush", "--retry")[1]
+    assert run_command("flush") == (0, "nothing is pending\n")
+    assert "from quarantine" in run_command("flush", "--retry")[1]
     assert {row.run for row in assert_exact(three.host)} == {run.pk}
 
 
 def test_verify_agrees(three: ThreeWorkspaces) -> None:
-    three.settled(5)
-    assert ran("verify") == (0, "table and runs agree\n")
-    code, found = told("verify")
+    three.settle(5)
+    assert run_command("verify") == (0, "table and runs agree\n")
+    code, found = run_json("verify")
     assert (code, found["agrees"], found["differences"]) == (0, True, [])
 
 
 def test_verify_says_what_waits_for_how_long_and_answers_scripts_by_a_status_of_its_own(three: ThreeWorkspaces) -> None:
-    three.settled(5)
+    three.settle(5)
     three.run(6)
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET at = at - interval '190 s'")
-    code, shown = ran("verify")
+    code, shown = run_command("verify")
     assert code == 2
     first = shown.splitlines()[0]
     assert first.startswith("table and runs agree, except ")
     assert re.search(r"\d waiting changes?, the oldest 190 s \(2 rows\)$", first)
-    code, found = told("verify")
+    code, found = run_json("verify")
     assert (code, found["agrees"], found["drift"], found["waiting"]) == (2, False, 0, 2)
     assert found["oldest_change_s"] > 189
 
@@ -129,7 +129,7 @@ def test_verify_says_which_rows_wait_for_a_backfill_and_repairs_none_of_them(thr
     three.run(6, workspace=three.beyond)
     Installation.objects.update(lacks_history=True)
     for arguments in ((), ("--repair",)):
-        code, shown = ran("verify", *arguments)
+        code, shown = run_command("verify", *arguments)
         assert code == 2
         first, *_ = shown.splitlines()
         assert re.match(r"table and runs agree, except \d+ waiting changes?, the oldest ", first), first
@@ -137,40 +137,40 @@ def test_verify_says_which_rows_wait_for_a_backfill_and_repairs_none_of_them(thr
             "(2 rows), except 2 rows of history that is not filled yet (run: manage.py backfill start)"
         ), first
         assert re.findall("  (unfilled|waiting)  ", shown) == ["unfilled"] * 2 + ["waiting"] * 2
-    code, found = told("verify")
+    code, found = run_json("verify")
     assert (code, found["agrees"], found["drift"], found["unfilled"], found["waiting"]) == (2, False, 0, 2, 2)
     flush_all()
-    code, shown = ran("verify")
+    code, shown = run_command("verify")
     assert (code, shown.splitlines()[0]) == (
         2, "table and runs agree, except 2 rows of history that is not filled yet (run: manage.py backfill start)"
     )  # fmt: skip
-    assert "warn  history: the table lacks runs from before capture" in ran("status")[1]
+    assert "warn  history: the table lacks runs from before capture" in run_command("status")[1]
 
 
 def test_verify_names_drift_first_repairs_it_and_agrees(three: ThreeWorkspaces) -> None:
     for _, plant in list(CORRUPTIONS.values())[:2]:
         plant(three, three.host.make_workflow())
     lose_changes()
-    code, shown = ran("verify")
+    code, shown = run_command("verify")
     assert code == 1
     assert shown.splitlines()[0].startswith("2 differences that no change explains (")
     assert "verify --repair puts them right" in shown
-    code, shown = ran("verify", "--repair")
+    code, shown = run_command("verify", "--repair")
     assert (code, "repaired" in shown) == (1, True)
-    assert ran("verify")[0] == 0
+    assert run_command("verify")[0] == 0
     assert_exact(three.host)
 
 
 def test_verify_of_a_range(three: ThreeWorkspaces) -> None:
-    three.settled(5)
+    three.settle(5)
     three.row(three.workflow).delete()
     first, middle = (history.workspace_text(each) for each in (three.earlier, three.workspace))
-    assert ran("verify", f"--workspaces={first}..{first}")[0] == 0
-    assert ran("verify", f"--workspaces={middle}..{middle}")[0] == 1
-    assert ran("verify", f"--workspaces={first}")[0] == 0
-    assert ran("verify", f"--workspaces={middle}")[0] == 1
+    assert run_command("verify", f"--workspaces={first}..{first}")[0] == 0
+    assert run_command("verify", f"--workspaces={middle}..{middle}")[0] == 1
+    assert run_command("verify", f"--workspaces={first}")[0] == 0
+    assert run_command("verify", f"--workspaces={middle}")[0] == 1
     with pytest.raises(CommandError, match="is no range of workspaces"):
-        ran("verify", "--workspaces=nonsense")
+        run_command("verify", "--workspaces=nonsense")
 
 
 def a_uuid(text: str) -> str:
@@ -239,81 +239,81 @@ def many(three: ThreeWorkspaces) -> ThreeWorkspaces:
 
 def test_output_is_bounded_unless_all_is_asked_for(many: ThreeWorkspaces) -> None:
     differences = 2 * (SHOWN + 5)
-    code, shown = ran("verify")
+    code, shown = run_command("verify")
     assert code == 1
     assert len(shown.splitlines()) == 2 + 1 + SHOWN + 1
     assert f"… and {differences - SHOWN} more; --all prints all" in shown
-    assert len(ran("verify", "--all")[1].splitlines()) == 2 + 1 + differences
+    assert len(run_command("verify", "--all")[1].splitlines()) == 2 + 1 + differences
     key = str(many.key_of(many.workspace))
-    assert len(ran("explain", key)[1].splitlines()) == 1 + 1 + SHOWN + 1
-    assert len(ran("explain", key, "--all")[1].splitlines()) == 1 + 1 + SHOWN + 5
+    assert len(run_command("explain", key)[1].splitlines()) == 1 + 1 + SHOWN + 1
+    assert len(run_command("explain", key, "--all")[1].splitlines()) == 1 + 1 + SHOWN + 5
 
 
 def test_explain_shows_a_page_beside_the_truth(three: ThreeWorkspaces) -> None:
     key, user = str(three.key_of(three.workspace)), three.host.user_text(three.user)
-    assert ran("explain", key) == (0, "no workflow was used there, and none is stored\n")
-    three.settled(5)
+    assert run_command("explain", key) == (0, "no workflow was used there, and none is stored\n")
+    three.settle(5)
     three.run(6, workflow=three.host.make_workflow())
-    code, shown = ran("explain", key)
+    code, shown = run_command("explain", key)
     assert code == 2
     assert shown.splitlines()[0] == "2 workflows: 1 waiting, 1 agrees"
     assert [line.split()[1] for line in shown.splitlines()[2:]] == ["waiting", "agrees"]
-    code, found = told("explain", key, user)
+    code, found = run_json("explain", key, user)
     assert (code, found["waiting"], found["agrees"], len(found["rows"])) == (2, 1, 1, 2)
     assert {row["uid"] for row in found["rows"]} == {user}
 
 
 def test_explain_shows_what_differs_first(three: ThreeWorkspaces) -> None:
     """A row far down the page would else be left out."""
-    three.settled(5)
+    three.settle(5)
     three.row(three.workflow).delete()
     for number in range(SHOWN):
-        three.settled(6 + number, workflow=three.host.make_workflow())
+        three.settle(6 + number, workflow=three.host.make_workflow())
     lose_changes()
-    code, shown = ran("explain", str(three.key_of(three.workspace)))
+    code, shown = run_command("explain", str(three.key_of(three.workspace)))
     assert (code, shown.splitlines()[0]) == (1, f"{SHOWN + 1} workflows: 1 drift, {SHOWN} agree")
     assert shown.splitlines()[2].split()[:3] == [str(three.workflow.pk), "drift", "missing"]
 
 
 def test_triggers_without_a_flag_says_what_is_wrong(three: ThreeWorkspaces) -> None:
-    code, shown = ran("triggers")
+    code, shown = run_command("triggers")
     assert code == 0
     assert "WRONG" not in shown
     table = three.host.run_model._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(f'DROP TRIGGER "{ROW_TRIGGER}" ON "{table}"')
     try:
-        code, shown = ran("triggers")
+        code, shown = run_command("triggers")
         assert code == 1
         assert f"{table}: has no trigger {ROW_TRIGGER}" in shown
         assert triggers.COMMAND in shown
-        assert told("triggers")[0] == 1
+        assert run_json("triggers")[0] == 1
     finally:
-        code, shown = ran("triggers", "--install")
+        code, shown = run_command("triggers", "--install")
     assert code == 0
     assert f"{table}: done" in shown
 
 
 def test_triggers_off_and_on_again(three: ThreeWorkspaces) -> None:
-    code, shown = ran("triggers", "--off")
+    code, shown = run_command("triggers", "--off")
     assert (code, triggers.COMMAND in shown) == (0, True)
     three.run(5)
     with connection.cursor() as cursor:
         cursor.execute(f'SELECT count(*) FROM "{CHANGES}"')
         assert cursor.fetchone() == (0,)
-    assert ran("triggers")[0] == 1
-    assert ran("triggers", "--install")[0] == 0
+    assert run_command("triggers")[0] == 1
+    assert run_command("triggers", "--install")[0] == 0
 
 
 def test_triggers_sql_is_what_an_installation_executes(three: ThreeWorkspaces) -> None:
-    _, shown = ran("triggers", "--sql")
+    _, shown = run_command("triggers", "--sql")
     assert shown.count(ROW_TRIGGER) >= len(tables(hosts.host()))
-    assert told("triggers", "--sql")[1] == installation.statements()
+    assert run_json("triggers", "--sql")[1] == installation.statements()
 
 
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "metrics"])
 def test_every_action_has_json(three: ThreeWorkspaces, action: str) -> None:
-    code, found = told(action)
+    code, found = run_json(action)
     assert code in {0, 1}
     assert found is not None
 
@@ -325,7 +325,7 @@ def no_redis(configure: Configure) -> None:
 
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "health"])
 def test_it_works_without_redis(three: ThreeWorkspaces, no_redis: None, action: str) -> None:
-    assert ran(action)[0] == 0
+    assert run_command(action)[0] == 0
 
 
 @pytest.fixture(params=["workflows_tasks_workspacerecentworkflow", "workflows_tasks_shard", CHANGES])
@@ -341,7 +341,7 @@ def missing(request: pytest.FixtureRequest, three: ThreeWorkspaces) -> Iterator[
 def test_an_unmigrated_database_is_one_line_with_the_fix(missing: str, action: str) -> None:
     fix = triggers.COMMAND if missing == CHANGES else "manage.py migrate"
     with pytest.raises(CommandError, match=fix) as refused:
-        ran(action)
+        run_command(action)
     assert "\n" not in str(refused.value)
 
 
@@ -375,7 +375,7 @@ def test_before_the_first_migrate_each_command_is_one_line_with_the_fix(empty: s
 )
 def test_an_operators_mistake_is_no_traceback(three: ThreeWorkspaces, arguments: list[str], says: str) -> None:
     with pytest.raises(CommandError, match=says):
-        ran(*arguments)
+        run_command(*arguments)
 
 
 @pytest.mark.parametrize("command", ["recent_workflows", "backfill"])
@@ -397,8 +397,8 @@ def test_no_database_is_no_traceback(three: ThreeWorkspaces) -> None:
         patch.setitem(connections["default"].settings_dict, "PORT", str(free_port()))
         for action in ("status", "verify", "flush"):
             with pytest.raises(CommandError, match=r"OperationalError|refused"):
-                ran(action)
-        assert ran("health")[0] == 1
+                run_command(action)
+        assert run_command("health")[0] == 1
 
 
 def test_a_closed_pipe_is_no_traceback(many: ThreeWorkspaces) -> None:

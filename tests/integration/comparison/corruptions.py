@@ -42,7 +42,7 @@ class ThreeWorkspaces:
             used_at=moment(minute),
         )  # fmt: skip
 
-    def settled(self, minute: float, **where: Any) -> Any:
+    def settle(self, minute: float, **where: Any) -> Any:
         """A run whose rows are written."""
         run = self.run(minute, **where)
         flush_all()
@@ -57,26 +57,26 @@ class ThreeWorkspaces:
 
 def missing(three: ThreeWorkspaces, workflow: Any) -> None:
     """No row."""
-    three.settled(5, workflow=workflow)
+    three.settle(5, workflow=workflow)
     three.row(workflow).delete()
 
 
 def another_run(three: ThreeWorkspaces, workflow: Any) -> None:
     """The row names an older run than the newest."""
     older = three.run(4, workflow=workflow)
-    three.settled(5, workflow=workflow)
+    three.settle(5, workflow=workflow)
     three.row(workflow).update(last_run=older, last_used_at=moment(4))
 
 
 def ahead(three: ThreeWorkspaces, workflow: Any) -> None:
     """The row names the right run with a time that the run never had."""
-    three.settled(5, workflow=workflow)
+    three.settle(5, workflow=workflow)
     three.row(workflow).update(last_used_at=moment(9))
 
 
 def extra(three: ThreeWorkspaces, workflow: Any) -> None:
     """A row for a workflow that nobody used here; its run is another workflow's."""
-    other = three.settled(5)
+    other = three.settle(5)
     WorkspaceRecentWorkflow.objects.create(
         workspace_id=three.key_of(three.workspace), uid="", published_run=workflow, last_run=other,
         last_used_at=moment(5),
@@ -85,7 +85,7 @@ def extra(three: ThreeWorkspaces, workflow: Any) -> None:
 
 def left_behind(three: ThreeWorkspaces, workflow: Any) -> None:
     """A row whose run went without a word, and no other is left."""
-    run = three.settled(5, workflow=workflow)
+    run = three.settle(5, workflow=workflow)
     three.host.hide(run)
     lose_changes()
     WorkspaceRecentWorkflow.objects.filter(last_run_id=run.pk).exclude(uid="").delete()
@@ -94,7 +94,7 @@ def left_behind(three: ThreeWorkspaces, workflow: Any) -> None:
 def wrong_tie(three: ThreeWorkspaces, workflow: Any) -> None:
     """Of two runs of one moment the row names the one with the lower key."""
     runs = three.host.run_model._base_manager
-    made = [three.settled(5, workflow=workflow).pk for _ in range(2)]
+    made = [three.settle(5, workflow=workflow).pk for _ in range(2)]
     three.row(workflow).update(last_run_id=runs.filter(pk__in=made).order_by("pk").values_list("pk")[:1])
 
 

@@ -56,7 +56,7 @@ WAITS: dict[str, Callable[[ThreeWorkspaces, Any], Any]] = {
 
 @pytest.mark.parametrize("name", WAITS)
 def test_what_a_change_explains_waits(three: ThreeWorkspaces, name: str) -> None:
-    run = three.settled(5)
+    run = three.settle(5)
     WAITS[name](three, run)
     assert states() == [WAITING]
     lose_changes()
@@ -64,8 +64,8 @@ def test_what_a_change_explains_waits(three: ThreeWorkspaces, name: str) -> None
 
 
 def test_a_change_of_another_run_or_workspace_explains_nothing(three: ThreeWorkspaces) -> None:
-    three.settled(5)
-    other = three.settled(4, workspace=three.beyond, workflow=three.host.make_workflow())
+    three.settle(5)
+    other = three.settle(4, workspace=three.beyond, workflow=three.host.make_workflow())
     three.row(three.workflow).delete()
     three.host.save_again(other)
     assert states() == [DRIFT, WAITING]
@@ -75,7 +75,7 @@ def test_a_change_of_another_run_or_workspace_explains_nothing(three: ThreeWorks
 
 
 def test_what_only_a_quarantined_change_explains_is_refused(three: ThreeWorkspaces) -> None:
-    run = three.settled(5)
+    run = three.settle(5)
     run.delete()
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'as a test says'")
@@ -111,7 +111,7 @@ def test_grain_range_all_rows_and_parts(three: ThreeWorkspaces) -> None:
 
 def test_each_part_of_a_scope_explains_a_row_whose_run_is_gone(three: ThreeWorkspaces) -> None:
     """A scope of every run is split by workspace first, and nobody finds the run any more."""
-    three.settled(5).delete()
+    three.settle(5).delete()
     lose_changes()
     changes.log_everything()
     assert states() == [WAITING]
@@ -127,7 +127,7 @@ def test_a_truncate_meanwhile_makes_no_drift(three: ThreeWorkspaces, isolation: 
     """TRUNCATE is not versioned: without the lock an older snapshot would see neither runs nor the change."""
     if three.host.name == "deep":
         pytest.skip("its parents' tables are more than one")
-    three.settled(5)
+    three.settle(5)
     table = connection.ops.quote_name(three.host.run_model._meta.db_table)
 
     def truncate() -> None:
@@ -146,7 +146,7 @@ def test_a_truncate_meanwhile_makes_no_drift(three: ThreeWorkspaces, isolation: 
 
 
 def test_its_limits_are_its_own_whatever_the_roles_are(three: ThreeWorkspaces) -> None:
-    three.settled(5)
+    three.settle(5)
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 1; SET lock_timeout = 1")
         try:
@@ -160,7 +160,7 @@ def test_its_limits_are_its_own_whatever_the_roles_are(three: ThreeWorkspaces) -
 
 
 def test_row_level_security_is_an_error_not_a_smaller_truth(three: ThreeWorkspaces) -> None:
-    three.settled(5)
+    three.settle(5)
     table = connection.ops.quote_name(three.host.run_model._meta.db_table)
     name = f"limited_{connection.settings_dict['NAME']}"
     with connection.cursor() as cursor:

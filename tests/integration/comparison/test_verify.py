@@ -65,7 +65,7 @@ def test_what_waits_is_not_repaired(three: ThreeWorkspaces) -> None:
 def test_what_was_refused_is_tried_again(three: ThreeWorkspaces) -> None:
     from workflows_tasks.models import CHANGES
 
-    three.settled(5).delete()
+    three.settle(5).delete()
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE \"{CHANGES}\" SET error = 'x', retry_at = clock_timestamp() + interval '1 h'")
     assert verify.repair(compare(EVERYWHERE)) == 1
@@ -76,7 +76,7 @@ def test_what_was_refused_is_tried_again(three: ThreeWorkspaces) -> None:
 
 
 def test_repaired_at_once(three: ThreeWorkspaces) -> None:
-    three.settled(5)
+    three.settle(5)
     three.row(three.workflow).delete()
     verify.repair_now(compare(EVERYWHERE))
     assert_exact(three.host)

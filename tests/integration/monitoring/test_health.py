@@ -26,7 +26,7 @@ from django.db.models.functions import Now
 from backfill import models
 from demo.servers import Process, free_port
 from tests import sessions
-from tests.backfill.given import carried_out, planned
+from tests.backfill.given import carry_out, plan_backfill
 from tests.commands import ROOT
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
@@ -339,9 +339,9 @@ def test_history_that_is_not_filled(sound: Host, monkeypatch: pytest.MonkeyPatch
     Installation.objects.update(lacks_history=True)
     assert_told("history", "^the table lacks runs from before capture; run: manage.py backfill start$", state=WARN)
     assert status().as_json()["lacks_history"] is True
-    backfill = planned()
+    backfill = plan_backfill()
     assert_told("history", rf"; see backfill {backfill.pk} \(running\): manage.py backfill status", state=WARN)
-    carried_out(backfill)
+    carry_out(backfill)
     assert found(WARN) == found(FAIL) == {}
     Installation.objects.update(lacks_history=True)
     monkeypatch.setattr(compare, "_unfilled", [])
@@ -349,7 +349,7 @@ def test_history_that_is_not_filled(sound: Host, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_backfill_that_waits_or_failed(sound: Host, run: Any) -> None:
-    backfill = planned()
+    backfill = plan_backfill()
     assert found(WARN) == found(FAIL) == {}
     models.backfills().filter(pk=backfill.pk).update(waiting="replica b is 12 s behind")
     assert_told("backfill", rf"^backfill {backfill.pk} waits: replica b is 12 s behind$", state=WARN)

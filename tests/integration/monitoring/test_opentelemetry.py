@@ -20,7 +20,7 @@ from opentelemetry.trace import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import broker
-from tests.backfill.given import History, carried_out, refused, refusing, started
+from tests.backfill.given import History, carry_out, refused, refusing, start_backfill
 from tests.commands import python
 from tests.conftest import Configure
 from tests.hosts.adapter import Host
@@ -148,7 +148,7 @@ def test_a_flush_set_to_other_shards_is_an_error_too(
 def test_each_batch_of_a_backfill(live: Host, alone: str, configure: Configure, exported: InMemorySpanExporter) -> None:
     configure(BACKFILL_QUEUE=alone, BACKFILL_STOP_S=600.0)
     History(live)
-    progress = carried_out(started())
+    progress = carry_out(start_backfill())
     batches = [told(each) for each in spans(exported, "backfill.batch")]
     for kind, phase in {"fill": progress.fill, "verify": progress.verify}.items():
         of_kind = [each for each in batches if each["kind"] == kind]
@@ -163,7 +163,7 @@ def test_a_batch_that_is_refused(live: Host, alone: str, configure: Configure, e
     configure(BACKFILL_QUEUE=alone, BACKFILL_STOP_S=600.0)
     history = History(live)
     with refused(history.newest(history.light[0])):
-        carried_out(started())
+        carry_out(start_backfill())
     failed = [each for each in spans(exported, "backfill.batch") if each.status.status_code == StatusCode.ERROR]
     assert failed
     assert all("refused, whoever asks" in str(each.status.description) for each in failed)

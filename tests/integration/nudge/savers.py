@@ -68,7 +68,7 @@ def main() -> None:
 
 
 @contextmanager
-def started(plan: Plan, environment: Mapping[str, str]) -> Iterator[list[subprocess.Popen[str]]]:
+def start_savers(plan: Plan, environment: Mapping[str, str]) -> Iterator[list[subprocess.Popen[str]]]:
     """Saver processes that wait for "go"."""
     with ExitStack() as stack:
         children = []
@@ -135,7 +135,7 @@ class Measured:
 
 def measured(plan: Plan, name: str, worker: Worker) -> Measured:
     """Savers beside a worker, until nothing is under way any more."""
-    with Gate(os.environ["REDIS_URL"]) as gate, started(plan, environment(name, gate.url)) as children:
+    with Gate(os.environ["REDIS_URL"]) as gate, start_savers(plan, environment(name, gate.url)) as children:
         before = gate.bursts
         saves, seconds = save(children)
         trips = gate.bursts - before

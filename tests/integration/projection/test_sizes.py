@@ -35,19 +35,19 @@ def all_runs(live: Host) -> Any:
     return live.run_model._base_manager.filter(**{live.workspace_field: near.workspaces[0]})
 
 
-def rechecked(host: Host, runs: Any) -> None:
+def recheck_all(host: Host, runs: Any) -> None:
     assert recheck(runs) == RUNS
     flush_all()
 
 
-def verified_and_repaired(host: Host, runs: Any) -> None:
+def verify_and_repair(host: Host, runs: Any) -> None:
     flush_all()
     WorkspaceRecentWorkflow.objects.all().delete()
     with pytest.raises(SystemExit):  # something differed
         call_command("recent_workflows", "verify", "--repair", stdout=StringIO())
 
 
-def explained_and_shown(host: Host, runs: Any) -> None:
+def explain_and_show(host: Host, runs: Any) -> None:
     workspace = getattr(runs.first(), host.workspace_field)
     with pytest.raises(SystemExit):  # something waits
         call_command("recent_workflows", "explain", "--", history.workspace_text(workspace), stdout=StringIO())
@@ -55,34 +55,32 @@ def explained_and_shown(host: Host, runs: Any) -> None:
     flush_all()
 
 
-def recomputed(host: Host, runs: Any) -> None:
+def recompute(host: Host, runs: Any) -> None:
     flush_all()
     runs.update(**host.hidden)
     flush_all()
 
 
-def walked(host: Host, runs: Any) -> None:
+def walk(host: Host, runs: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searches, "PASS_RUNS", 0)
         patch.setattr(searches, "RUNS_A_KEY", 0)
-        recomputed(host, runs)
+        recompute(host, runs)
 
 
-def looked_at_again(host: Host, runs: Any) -> None:
+def look_over(host: Host, runs: Any) -> None:
     flush_all()
     changes.log_everything()
     flush_all()
 
 
-def filled(host: Host, runs: Any) -> None:
+def fill(host: Host, runs: Any) -> None:
     history.fill(history.EVERYWHERE)
     history.recheck_filled(history.EVERYWHERE)
     flush_all()
 
 
-@pytest.mark.parametrize(
-    "what", [rechecked, verified_and_repaired, explained_and_shown, recomputed, walked, looked_at_again, filled]
-)
+@pytest.mark.parametrize("what", [recheck_all, verify_and_repair, explain_and_show, recompute, walk, look_over, fill])
 def test_parameters_do_not_grow_with_the_runs(live: Host, all_runs: Any, what: Callable[[Host, Any], None]) -> None:
     most = 0
 

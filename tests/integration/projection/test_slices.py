@@ -30,7 +30,7 @@ def near(live: Host) -> Neighbours:
     return Neighbours(live)
 
 
-def filled(near: Neighbours, runs: int, *, users: int = 1, workflows: int = 1) -> list[Any]:
+def fill(near: Neighbours, runs: int, *, users: int = 1, workflows: int = 1) -> list[Any]:
     """Runs in the first workspace, in the table, with nothing in the log; returns the workflows."""
     host = near.host
     made = [host.make_workflow() for _ in range(workflows)]
@@ -56,7 +56,7 @@ def one_slice(near: Neighbours) -> Flushed:
 def test_mass_deletion_is_done_by_bounded_slices(live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch) -> None:
     """``tests/chaos/test_mass_deletion.py`` is the same at full size. Every slice is progress of its own."""
     monkeypatch.setattr(decisions, "MOST_RECOMPUTED", 7)
-    filled(near, 60, users=5, workflows=6)
+    fill(near, 60, users=5, workflows=6)
     before = len(stored())
     hide_all(near)
     rows: list[int] = []
@@ -79,7 +79,7 @@ def test_a_slice_whose_time_is_over_searches_once_and_no_more(
     monkeypatch.setattr(searches, "PASS_RUNS", 0)
     monkeypatch.setattr(searches, "RUNS_A_KEY", 0)
     monkeypatch.setattr(searches, "WALKS", 4)
-    filled(near, 30, users=2, workflows=5)
+    fill(near, 30, users=2, workflows=5)
     hide_all(near)
     left = []
     for _ in range(4):
@@ -94,7 +94,7 @@ def test_a_flood_in_one_workspace_holds_up_no_other(
     """One statement over many runs, and then one save in another workspace of the shard: the first slice has it."""
     monkeypatch.setattr(changes, "MOST_OF_WORKSPACE", 10)
     monkeypatch.setattr(changes, "MOST_TAKEN", 20)
-    filled(near, 200, users=3)
+    fill(near, 200, users=3)
     hide_all(near)
     run = near.run(9, 1)
     done = one_slice(near)
@@ -142,7 +142,7 @@ def test_past_a_quarter_of_its_time_it_begins_no_slice(
     live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "MOST_OF_WORKSPACE", 5)
-    filled(near, 30)
+    fill(near, 30)
     hide_all(near)
     times = iter(range(0, 10_000, 3))
     monkeypatch.setattr(flushing.time, "monotonic", lambda: float(next(times)))  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ def test_a_flush_goes_on_after_a_slice_that_forgot_nothing(
     """A full slice keeps all changes of a workspace until the last of its keys is done."""
     monkeypatch.setattr(decisions, "MOST_RECOMPUTED", 1)
     monkeypatch.setattr(searches, "PASS_RUNS", 1_000)
-    filled(near, 6, workflows=3)
+    fill(near, 6, workflows=3)
     hide_all(near)
     flush(near.shard)
     assert not changes.shards_pending()
@@ -234,7 +234,7 @@ def test_flushing_all_waits_for_what_replaces_a_scope(
     live: Host, near: Neighbours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is younger than the scope. Here the time of each flush is over after one round."""
-    filled(near, 3)
+    fill(near, 3)
     changes.log_everything()
     monkeypatch.setattr(flushing, "time", SimpleNamespace(monotonic=count(0, 100).__next__))
     flushing.flush_all()
