@@ -87,7 +87,7 @@ class BackfillAdmin(ReadOnlyAdmin):
         response: HttpResponse = super().change_view(request, object_id, *args, **kwargs)
         if (
             response.status_code == HTTPStatus.OK
-            and models.backfills().filter(pk=object_id, status__in=states.OPEN).exists()
+            and models.backfills().filter(pk=object_id, status__in=states.NOT_ENDED).exists()
         ):
             response["Refresh"] = "2"  # seconds
         return response

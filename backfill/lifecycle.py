@@ -92,7 +92,7 @@ def _failures(backfill: Backfill) -> str:
 
 def _move(backfill: Backfill, status: str) -> None:
     error = _failures(backfill) if status == BackfillStatus.FAILED else backfill.error
-    finished_at = None if status in states.OPEN else models.database_time()
+    finished_at = None if status in states.NOT_ENDED else models.database_time()
     store(backfill, status=status, waiting="", error=error, finished_at=finished_at)
     if status == BackfillStatus.SUCCEEDED and backfill.is_of_everything:
         history.note_filled()

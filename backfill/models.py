@@ -68,14 +68,16 @@ class Backfill(Stateful):
     class Meta:
         ordering = ["-id"]
         # Every tick asks for what is open, and nearly all have ended.
-        indexes = [models.Index(fields=["id"], name="backfill_open", condition=Q(status__in=sorted(states.OPEN)))]
+        indexes = [
+            models.Index(fields=["id"], name="backfill_not_ended", condition=Q(status__in=sorted(states.NOT_ENDED)))
+        ]
 
     def __str__(self) -> str:
         return f"backfill {self.pk} ({self.status})"
 
     @property
-    def is_open(self) -> bool:
-        return self.status in states.OPEN
+    def has_ended(self) -> bool:
+        return self.status not in states.NOT_ENDED
 
     @property
     def is_of_everything(self) -> bool:
@@ -200,7 +202,7 @@ def database_time() -> datetime:
 
 def current() -> Backfill | None:
     """The backfill whose turn it is: the oldest that is open."""
-    oldest: Backfill | None = backfills().filter(status__in=sorted(states.OPEN)).order_by("id").first()
+    oldest: Backfill | None = backfills().filter(status__in=sorted(states.NOT_ENDED)).order_by("id").first()
     return oldest
 
 

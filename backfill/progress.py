@@ -92,7 +92,7 @@ def of(backfill: Backfill) -> Progress:
         verify=phase(backfill, Kind.VERIFY),
         reasons=_reasons(backfill, now),
         active=list(models.active(backfill).order_by("id")),
-        retrying=list(retrying.order_by("id")[: MOST_LISTED + 1]) if backfill.is_open else [],
+        retrying=list(retrying.order_by("id")[: MOST_LISTED + 1]) if not backfill.has_ended else [],
         failures=list(failed.order_by("id")[: MOST_LISTED + 1]),
     )
     now_in = progress.phase
@@ -113,7 +113,7 @@ def phase(backfill: Backfill, kind: str) -> Phase:
 
 
 def _reasons(backfill: Backfill, now: datetime) -> list[str]:
-    if not backfill.is_open:
+    if backfill.has_ended:
         return []
     current = models.current()
     if current is not None and current.pk != backfill.pk:

@@ -103,8 +103,8 @@ CHUNK: Final = (
     Edge(_C.FAILED, _C.PENDING, "Somebody resumed the backfill."),
 )
 
-OPEN: Final = frozenset({_B.ENQUEUED, _B.PLANNING, _B.RUNNING, _B.VERIFYING, _B.PAUSED, _B.CANCELLING})
-"""Backfills that are not at their end."""
+NOT_ENDED: Final = frozenset({_B.ENQUEUED, _B.PLANNING, _B.RUNNING, _B.VERIFYING, _B.PAUSED, _B.CANCELLING})
+"""Backfills that have not ended."""
 
 WORKING: Final = frozenset({_B.RUNNING, _B.VERIFYING})
 """Backfills that fill or compare."""

@@ -15,7 +15,7 @@ from workflows_tasks.queues import Periodic
 
 @shared_task(base=Periodic, ignore_result=True)
 def tick() -> None:
-    """On beat: look after the open backfill, and ask for workers."""
+    """On beat: look after the oldest backfill that has not ended, and ask for workers."""
     backfill_id, messages = control.tick()
     for _ in range(messages):
         ask(backfill_id)

@@ -90,7 +90,7 @@ def backfilled(*, concurrency: int) -> float:
     started, filled_s = time.monotonic(), None
     backfill = control.start(concurrency=concurrency, actor="a benchmark")
     while (now := Backfill.objects.get(pk=backfill.pk)).status != BackfillStatus.SUCCEEDED:
-        if not now.is_open or time.monotonic() > started + WITHIN_S:
+        if now.has_ended or time.monotonic() > started + WITHIN_S:
             raise RuntimeError(f"The backfill is {now.status}: {now.error}")
         if filled_s is None and now.status == BackfillStatus.VERIFYING:
             filled_s = time.monotonic() - started

@@ -94,7 +94,7 @@ def _backfill(chunk_size: int) -> None:
     started = time.monotonic()
     number = control.start(chunk_size=chunk_size, actor="the demo").pk
     with bar("A backfill: planned, filled and verified by the worker", 200) as progress:
-        while (now := control.status(number)).backfill.is_open:
+        while not (now := control.status(number)).backfill.has_ended:
             if time.monotonic() - started > FILLED_WITHIN_S:
                 raise RuntimeError(f"After {FILLED_WITHIN_S:.0f} s {now.backfill}: {now.reasons}")
             progress.update(int(now.fill.percent + now.verify.percent) - progress.pos)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import migrations, models
 from django.db.models import CASCADE, Q
 
-OPEN = ["cancelling", "enqueued", "paused", "planning", "running", "verifying"]
+NOT_ENDED = ["cancelling", "enqueued", "paused", "planning", "running", "verifying"]
 NOT_FILLED = ("failed", "pending", "running")
 ID = models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")
 
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["-id"],
-                "indexes": [models.Index(fields=["id"], name="backfill_open", condition=Q(status__in=OPEN))],
+                "indexes": [models.Index(fields=["id"], name="backfill_not_ended", condition=Q(status__in=NOT_ENDED))],
             },
         ),
         migrations.CreateModel(

@@ -104,7 +104,7 @@ def carry_out(backfill: Backfill) -> Progress:
     for _ in range(200):
         worker.work(backfill.pk)
         now = control.get(backfill.pk)
-        if not now.is_open or now.status == "paused":
+        if now.has_ended or now.status == "paused":
             return control.status(backfill.pk)
     raise AssertionError(f"never ended: {control.status(backfill.pk).as_json()}")
 

@@ -111,7 +111,7 @@ def _rehearsed(on: Stage, fillers: list[ProcessContainer], runs: int) -> int:
             _say(f"{what:<40} at {seen[-1]:5.1f} %")
         Path(os.environ[ALL_FAILED]).touch()
         until(
-            lambda: supervised() and not _again(lambda: control.get(backfill.pk)).is_open,
+            lambda: supervised() and _again(lambda: control.get(backfill.pk)).has_ended,
             within_s=WITHIN_S, progress=lambda: _done(backfill.pk),
         )  # fmt: skip
     finally:

@@ -86,7 +86,7 @@ def ended(backfill: Backfill, *, within_s: float = 40.0) -> Any:
         progress = control.status(backfill.pk)
         assert progress.fill.done <= progress.fill.planned
         assert models.active(progress.backfill).count() <= progress.backfill.concurrency
-        return not progress.backfill.is_open
+        return progress.backfill.has_ended
 
     try:
         until(over, within_s=within_s)
@@ -105,7 +105,7 @@ def test_killed_at_a_step(history: History, workers: Workers) -> None:
         backfill = start_backfill(chunk_size=60)
         workers.obeyed()
         until(lambda: any(worker.status != "running" for worker in workers.workers))
-        assert control.get(backfill.pk).is_open, step
+        assert not control.get(backfill.pk).has_ended, step
         workers.start()
         assert_complete(history, ended(backfill))
         assert not chunks(backfill, is_open=True)
@@ -181,7 +181,7 @@ def test_every_message_delivered_three_times_and_shuffled(
     draw = random.Random(11)
     with ThreadPoolExecutor(4) as pool:
         for _ in range(400):
-            if not control.get(backfill.pk).is_open:
+            if control.get(backfill.pk).has_ended:
                 break
             messages: list[Callable[[], None]] = [tasks.tick, *([lambda: tasks.work(backfill.pk)] * len(sent))] * 3
             sent.clear()

@@ -85,7 +85,7 @@ class Command(ActionCommand):
     def _wait_for(self, backfill: Backfill, *, quiet: bool) -> Backfill:
         """Wait until it has ended or is paused. Print each change, but not each new figure of a reason."""
         before = ("", False)
-        while backfill.is_open and backfill.status != BackfillStatus.PAUSED:
+        while not backfill.has_ended and backfill.status != BackfillStatus.PAUSED:
             line, why = console.in_one_line(control.status(backfill.pk))
             if (line, bool(why)) != before and not quiet:
                 self._print([line + why])
@@ -135,7 +135,7 @@ def _is_stopping(backfill: Backfill) -> bool:
 
 
 def _add_number(parser: argparse.ArgumentParser) -> None:
-    help_text = "its number; the open one, or else the newest, if left out"
+    help_text = "its number; if left out, the oldest that has not ended, or else the newest"
     parser.add_argument("number", nargs="?", type=int, metavar="ID", help=help_text)
 
 

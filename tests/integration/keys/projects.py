@@ -363,7 +363,7 @@ class World:
             for place, workspace in enumerate(ordered):
                 is_left = any(first <= place <= last for first, last in ends)
                 assert is_filled(workspace) != is_left, (workspace.pk, ends)
-        while control.get(backfill.pk).is_open:
+        while not control.get(backfill.pk).has_ended:
             worker.work(backfill.pk)
         assert control.get(backfill.pk).status == "succeeded", control.get(backfill.pk).error
         assert all(map(is_filled, self.workspaces))
