@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, transaction
@@ -31,6 +32,9 @@ FAIL: Final = "FAIL"
 
 MOST_NAMED: Final = 16
 """Shards with an error that are named one by one."""
+
+STUCK_WINDOWS: Final = 3.0
+"""Windows without a flush after which messages in the queue mean that no worker comes to them."""
 
 UNDEFINED_TABLE: Final = "42P01"
 
@@ -180,10 +184,10 @@ class _Look:
         if queue.messages:
             return self._busy()
         holders = catalogue.sessions_in(quoted(Shard._meta.db_table), lock_rows=True)
+        held = f"the shard may be held by {holders}, or " if holders else ""
         return (
-            f"the queue {conf.settings().queue!r} is empty and beat runs: "
-            + (f"the shard may be held by {holders}; " if holders else "")
-            + "or a worker took its message and does not finish; look at the worker's log"
+            f"the queue {conf.settings().queue!r} is empty and beat runs: {held}a worker took its message and does not "
+            "finish; look at the worker's log"
         )
 
     @cached_property
@@ -199,9 +203,9 @@ class _Look:
             return f"no responding worker consumes the queue {name!r} ({queue}); {start}"
         if queue.slow:
             return f"{', '.join(worker.name for worker in queue.slow)} {workers.SLOW}"
-        ages = [each for each in (self._now.flushed_s, self._now.tick_s) if each is not None]
-        is_late = queue.messages and min(ages, default=late_s() + 1) > late_s()
-        return self._busy() if queue.is_busy or is_late else ""
+        flushed_s = inf if self._now.flushed_s is None else self._now.flushed_s
+        is_stuck = queue.messages and flushed_s > STUCK_WINDOWS * conf.settings().flush_window_s
+        return self._busy() if queue.is_busy or is_stuck else ""
 
     @cached_property
     def _queue(self) -> LiveQueue:
