@@ -159,14 +159,14 @@ def sessions_in(table: str, *, lock_rows: bool = False) -> str:
     """
     sessions = _ask(
         """SELECT DISTINCT a.pid, coalesce(a.usename::text, 'a prepared transaction'), coalesce(application_name, ''),
-            coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)::text, '?')
+            ', open for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1) || ' s'
         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.relation = to_regclass(%s) AND l.granted
         AND (l.mode LIKE '%%Exclusive%%' OR %s AND l.mode = 'RowShareLock')
         AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY 1 LIMIT 5""",
         table, lock_rows,
     )  # fmt: skip
     return "; ".join(
-        f"session {pid} of {who}{f' ({app})' if app else ''}, open for {age} s" for pid, who, app, age in sessions
+        f"session {pid} of {who}{f' ({app})' if app else ''}{open_for or ''}" for pid, who, app, open_for in sessions
     )
 
 

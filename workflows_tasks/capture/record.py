@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 from typing import Any
 
@@ -39,7 +38,7 @@ def check_shards(agreed: int) -> None:
     wanted = conf.settings().shards
     if wanted != agreed:
         raise WrongShards(
-            f"SHARDS is {wanted} in process {os.getpid()} on {socket.gethostname()} and {agreed} in the database, so "
+            f"SHARDS is {wanted} in a process on {socket.gethostname()} and {agreed} in the database, so "
             f"that process flushes nothing. Deploy one number everywhere, then run: {triggers.COMMAND}"
         )
 

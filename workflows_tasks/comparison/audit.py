@@ -40,7 +40,7 @@ def step() -> int:
         logged += verify.repair(part.differences)
         drift = sum(each.state == DRIFT for each in part.differences)
         if part.error or drift:
-            finding = part.error or f"{name}: {drift:,} rows of drift, repaired"
+            finding = part.error or f"{name}: {drift:,} row{'s' * (drift > 1)} of drift, repaired"
             findings = [finding, *findings][:FINDINGS_KEPT]
         _store(audited_at=Now(), audit_part="", audit_findings=findings)
         if number >= _parts_a_step():
