@@ -59,8 +59,8 @@ def _rescan_if_due(row: Installation) -> None:
     requested = record.only_row().filter(rescan_waits_for=row.rescan_waits_for)
     with transaction.atomic(using=host().database):
         if requested.update(rescan_waits_for=None, rescan_reason=""):
-            telemetry.rescan_begun(row.rescan_reason)
             changes.log_everything()
+            telemetry.rescan_begun(row.rescan_reason)
 
 
 def _send_missing() -> list[int]:

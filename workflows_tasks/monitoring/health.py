@@ -62,7 +62,7 @@ def look() -> Iterator[Finding]:
     try:
         with transaction.atomic(using=host().database):  # a savepoint, where whoever asks is in a transaction
             problems = capture_problems()
-            now = status()
+            looked = _look(status())
     except (DatabaseError, InterfaceError) as error:
         yield Finding("database", FAIL, database_problem(error))
     else:
@@ -70,8 +70,8 @@ def look() -> Iterator[Finding]:
         yield from (Finding("capture", FAIL, printable(problem)) for problem in problems)
         if not problems:
             yield Finding("capture", OK, "every table is captured")
-        yield from findings(now)
-        for need, create in indexes.missing(host()):
+        yield from findings(looked)
+        for need, create in () if problems else indexes.missing(host()):
             table = need.model._meta.db_table
             yield Finding("indexes", WARN, f"no index of {table} serves {need.statement}; execute: {create}")
     yield from _redis()
@@ -96,14 +96,30 @@ def capture_problems() -> list[str]:
     if row and record.fingerprint_changed(row):
         problems.append(
             "models, path, RUN_FILTER or GRAINS differ from those that the table was kept for, so old rows may be "
-            f"wrong; run: {triggers.COMMAND}"
+            f"wrong; deploy one setting everywhere, then run: {triggers.COMMAND}"
         )
     return problems
 
 
-def findings(now: Status) -> Iterator[Finding]:
+def _look(now: Status) -> _Look:
+    """Ask the queue where something is late. That takes a second, so the status is read again: it may be over."""
+    if not _Look(now).is_late:
+        return _Look(now)
+    asked = _ask()
+    return _Look(status(), asked)
+
+
+def _ask() -> LiveQueue | str:
+    """The queue, or why the broker does not answer."""
+    try:
+        return workers.ask()
+    except Exception as error:  # whatever a transport raises
+        return brief(error)
+
+
+def findings(looked: _Look) -> Iterator[Finding]:
     """What a status shows, good and bad."""
-    looked = _Look(now)
+    now = looked.now
     yield looked.tick()
     yield looked.audit()
     if now.lacks_history:
@@ -127,24 +143,37 @@ def findings(now: Status) -> Iterator[Finding]:
 
 
 class _Look:
-    """A status, and the queue if it must be asked."""
+    """A status, and the queue if it was asked, or why it does not answer."""
 
-    def __init__(self, now: Status) -> None:
-        self._now = now
+    def __init__(self, now: Status, asked: LiveQueue | str | None = None) -> None:
+        self.now = now
+        self._asked = asked
+
+    @property
+    def is_late(self) -> bool:
+        """The tick is late, or a change that meets no error."""
+        return self.now.tick_s is None or self.now.tick_s > late_s() or bool(self._late)
+
+    @property
+    def _late(self) -> list[ShardStatus]:
+        return [
+            shard for shard in self.now.shards
+            if (shard.oldest_s or 0.0) > late_s() and not shard.is_failing
+        ]  # fmt: skip
 
     def tick(self) -> Finding:
-        age_s = self._now.tick_s
+        age_s = self.now.tick_s
         if age_s is not None and age_s <= late_s():
             return Finding("tick", OK, f"{ago(age_s)}")
         why = self._stuck or (
             "beat is not running, or has no entry for workflows_tasks.tasks.tick"
-            + (f", or its message waits behind others ({self._queue})" if self._queue.messages else "")
+            + (f", or its message waits behind others ({self._queue})" if self._has_messages else "")
             + "; start: celery -A … beat"
         )
         return Finding("tick", FAIL, f"{ago(age_s)}, {late_s():g} s are allowed: {why}")
 
     def audit(self) -> Finding:
-        settings, now = conf.settings(), self._now
+        settings, now = conf.settings(), self.now
         allowed_s = 3 * settings.audit_step_s + settings.compare_timeout_s
         if now.audit_s is None:
             return Finding(
@@ -163,26 +192,21 @@ class _Look:
 
     def changes(self) -> Iterator[Finding]:
         """A finding for each error of flushes, and one for all shards that wait without an error."""
-        failing = self._now.failing
+        failing = self.now.failing
         yield from (Finding("changes", FAIL, _failing(error, shards)) for error, shards in failing.items())
-        late = [
-            shard for shard in self._now.shards
-            if (shard.oldest_s or 0.0) > late_s() and not shard.is_failing
-        ]  # fmt: skip
-        if late:
+        if late := self._late:
             yield Finding("changes", FAIL, f"{_waiting(late)}; {late_s():g} s are allowed: {self._why_late()}")
         elif not failing:
-            pending, oldest_s = self._now.pending, self._now.oldest_s
+            pending, oldest_s = self.now.pending, self.now.oldest_s
             yield Finding("changes", OK, _pending(pending, oldest_s) if pending else "none waiting")
 
     def _why_late(self) -> str:
         if self._stuck:
             return self._stuck
         if self.tick().state == FAIL:
-            return f"no flush message came, and the tick has stopped ({ago(self._now.tick_s)}); is beat running?"
-        queue = self._queue
-        if queue.messages:
-            return self._busy()
+            return f"no flush message came, and the tick has stopped ({ago(self.now.tick_s)}); is beat running?"
+        if isinstance(self._queue, LiveQueue) and self._queue.messages:
+            return self._busy(self._queue)
         holders = catalogue.sessions_in(quoted(Shard._meta.db_table), lock_rows=True)
         held = f"the shard may be held by {holders}, or " if holders else ""
         return (
@@ -193,31 +217,32 @@ class _Look:
     @cached_property
     def _stuck(self) -> str:
         """Why messages of the queue are not processed, or only slowly. Empty if no reason was found."""
-        name = conf.settings().queue
-        try:
-            queue = self._queue
-        except Exception as error:  # whatever a transport raises
-            return f"the broker does not answer ({brief(error)})"
+        name, queue = conf.settings().queue, self._queue
+        if isinstance(queue, str):
+            return f"the broker does not answer ({queue})"
         if not queue.workers:
             start = f"start: celery -A … worker -Q {name}"
             return f"no responding worker consumes the queue {name!r} ({queue}); {start}"
         if queue.slow:
             return f"{', '.join(worker.name for worker in queue.slow)} {workers.SLOW}"
-        flushed_s = inf if self._now.flushed_s is None else self._now.flushed_s
+        flushed_s = inf if self.now.flushed_s is None else self.now.flushed_s
         is_stuck = queue.messages and flushed_s > STUCK_WINDOWS * conf.settings().flush_window_s
-        return self._busy() if queue.is_busy or is_stuck else ""
+        return self._busy(queue) if queue.is_busy or is_stuck else ""
+
+    @property
+    def _has_messages(self) -> bool:
+        return isinstance(self._queue, LiveQueue) and self._queue.messages > 0
 
     @cached_property
-    def _queue(self) -> LiveQueue:
-        return workers.ask()
+    def _queue(self) -> LiveQueue | str:
+        return _ask() if self._asked is None else self._asked
 
-    def _busy(self) -> str:
-        queue = self._queue
+    def _busy(self, queue: LiveQueue) -> str:
         at_work = "; ".join(str(worker) for worker in queue.workers if worker.is_busy)
         are = "are busy" + (f" ({at_work})" if at_work else "")
         return (
             f"the workers of the queue {conf.settings().queue!r} {are}: {queue}, "
-            f"the last flush {ago(self._now.flushed_s)}; give it a worker of its own, or more processes"
+            f"the last flush {ago(self.now.flushed_s)}; give it a worker of its own, or more processes"
         )
 
 

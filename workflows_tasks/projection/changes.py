@@ -305,19 +305,21 @@ def status() -> list[ShardChanges]:
     return [ShardChanges(*row) for row in rows(statement)]
 
 
-def shards_pending(before: str | None = None) -> list[int]:
+def shards_pending(before: str | None = None, only: int | None = None) -> list[int]:
     """Shards with a change that can be taken. Nothing is counted, so a flood is no slower than one change.
 
     Args:
         before: a moment; only changes that are older.
+        only: a shard; no other is asked.
     """
     statement = compose(
         # In the index's order: for EXISTS the planner reads the whole log, once for each shard where nothing waits.
-        """SELECT shard FROM generate_series(0, {last}) AS shard CROSS JOIN LATERAL (
+        """SELECT shard FROM generate_series({first}, {last}) AS shard CROSS JOIN LATERAL (
             SELECT FROM {log} WHERE {log}.shard = shard.shard AND {takeable} AND {older}
             ORDER BY workspace, at LIMIT 1
         ) AS one ORDER BY shard""",
-        last=conf.settings().shards - 1, takeable=TAKEABLE,
+        first=0 if only is None else only, last=conf.settings().shards - 1 if only is None else only,
+        takeable=TAKEABLE,
         older="true" if before is None else "at < " + value(before) + "::timestamptz",
     )  # fmt: skip
     return [shard for (shard,) in rows(statement)]

@@ -112,7 +112,8 @@ def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
     except _ShardBusy:
         total.is_busy = True
     except WrongShards as error:
-        _note_failure(shard, error, pause_s=None)  # another process's flush may come at once
+        if has_changes(shard):  # else nobody would clear it
+            _note_failure(shard, error, pause_s=None)  # another process's flush may come at once
         raise
     except DB_ERRORS as error:
         _note_failure(shard, error, pause_s=conf.settings().pause_s)
@@ -168,7 +169,7 @@ def count(shard: int, **counts: int) -> None:
 
 def has_changes(shard: int) -> bool:
     """Whether the shard has a change that can be taken."""
-    return shard in changes.shards_pending()
+    return bool(changes.shards_pending(only=shard))
 
 
 def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
