@@ -5,11 +5,11 @@ Each finding names what to look at: the queue and its worker, beat, the error of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.db import DatabaseError, InterfaceError, transaction
 
@@ -25,6 +25,8 @@ from workflows_tasks.monitoring.telemetry import brief, printable
 from workflows_tasks.monitoring.workers import LiveQueue
 from workflows_tasks.projection.transactions import sqlstate
 from workflows_tasks.sql import quoted
+
+T = TypeVar("T")
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -60,9 +62,8 @@ def late_s() -> float:
 def look() -> Iterator[Finding]:
     """Ask the database and Redis; and the broker and its workers, if something is late."""
     try:
-        with transaction.atomic(using=host().database):  # a savepoint, where whoever asks is in a transaction
-            problems = capture_problems()
-            looked = _look(status())
+        problems = _read(capture_problems)
+        looked = _look()
     except (DatabaseError, InterfaceError) as error:
         yield Finding("database", FAIL, database_problem(error))
     else:
@@ -101,20 +102,22 @@ def capture_problems() -> list[str]:
     return problems
 
 
-def _look(now: Status) -> _Look:
+def _look() -> _Look:
     """Ask the queue where something is late. That takes a second, so the status is read again: it may be over."""
-    if not _Look(now).is_late:
-        return _Look(now)
-    asked = _ask()
-    return _Look(status(), asked)
-
-
-def _ask() -> LiveQueue | str:
-    """The queue, or why the broker does not answer."""
+    looked = _Look(_read(status))
+    if not looked.is_late:
+        return looked
     try:
-        return workers.ask()
+        queue: LiveQueue | str = workers.ask()
     except Exception as error:  # whatever a transport raises
-        return brief(error)
+        queue = brief(error)
+    return _Look(_read(status), queue)
+
+
+def _read(read: Callable[[], T]) -> T:
+    """Read in a savepoint, because whoever asks may be in a transaction, which an error would end."""
+    with transaction.atomic(using=host().database):
+        return read()
 
 
 def findings(looked: _Look) -> Iterator[Finding]:
@@ -143,11 +146,11 @@ def findings(looked: _Look) -> Iterator[Finding]:
 
 
 class _Look:
-    """A status, and the queue if it was asked, or why it does not answer."""
+    """A status; and the queue, or why the broker does not answer, if something is late."""
 
-    def __init__(self, now: Status, asked: LiveQueue | str | None = None) -> None:
+    def __init__(self, now: Status, queue: LiveQueue | str = "") -> None:
         self.now = now
-        self._asked = asked
+        self._queue = queue
 
     @property
     def is_late(self) -> bool:
@@ -167,7 +170,7 @@ class _Look:
             return Finding("tick", OK, f"{ago(age_s)}")
         why = self._stuck or (
             "beat is not running, or has no entry for workflows_tasks.tasks.tick"
-            + (f", or its message waits behind others ({self._queue})" if self._has_messages else "")
+            + (f", or its message waits behind others ({self._queue})" if self._messages else "")
             + "; start: celery -A … beat"
         )
         return Finding("tick", FAIL, f"{ago(age_s)}, {late_s():g} s are allowed: {why}")
@@ -205,8 +208,8 @@ class _Look:
             return self._stuck
         if self.tick().state == FAIL:
             return f"no flush message came, and the tick has stopped ({ago(self.now.tick_s)}); is beat running?"
-        if isinstance(self._queue, LiveQueue) and self._queue.messages:
-            return self._busy(self._queue)
+        if self._messages:
+            return self._busy()
         holders = catalogue.sessions_in(quoted(Shard._meta.db_table), lock_rows=True)
         held = f"the shard may be held by {holders}, or " if holders else ""
         return (
@@ -227,17 +230,15 @@ class _Look:
             return f"{', '.join(worker.name for worker in queue.slow)} {workers.SLOW}"
         flushed_s = inf if self.now.flushed_s is None else self.now.flushed_s
         is_stuck = queue.messages and flushed_s > STUCK_WINDOWS * conf.settings().flush_window_s
-        return self._busy(queue) if queue.is_busy or is_stuck else ""
+        return self._busy() if queue.is_busy or is_stuck else ""
 
     @property
-    def _has_messages(self) -> bool:
-        return isinstance(self._queue, LiveQueue) and self._queue.messages > 0
+    def _messages(self) -> int:
+        return self._queue.messages if isinstance(self._queue, LiveQueue) else 0
 
-    @cached_property
-    def _queue(self) -> LiveQueue | str:
-        return _ask() if self._asked is None else self._asked
-
-    def _busy(self, queue: LiveQueue) -> str:
+    def _busy(self) -> str:
+        queue = self._queue
+        assert isinstance(queue, LiveQueue)
         at_work = "; ".join(str(worker) for worker in queue.workers if worker.is_busy)
         are = "are busy" + (f" ({at_work})" if at_work else "")
         return (

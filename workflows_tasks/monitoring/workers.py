@@ -28,19 +28,14 @@ class Worker:
     """A worker that consumes the live queue."""
 
     name: str
-    processes: int
-    max_tasks: int | None
-    """Tasks after which a process is replaced; None if it never is."""
+    is_slow: bool
+    """It replaces its process after each task."""
     active: dict[str, float]
     """What its processes work on: task -> seconds, of the one that takes longest."""
     is_full: bool
     """All its processes are at work."""
     reserved: int
     """Messages that it has taken from the queue, and has not begun."""
-
-    @property
-    def is_slow(self) -> bool:
-        return self.max_tasks == 1
 
     @property
     def is_busy(self) -> bool:
@@ -111,11 +106,9 @@ def _workers(names: list[str], inspect: Any) -> list[Worker]:
 
 
 def _worker(name: str, pool: dict[str, Any], active: list[dict[str, Any]], reserved: int) -> Worker:
-    max_tasks, processes = pool.get("max-tasks-per-child"), pool.get("max-concurrency") or 1
     took_s: dict[str, float] = {}
     for task in active:
         began = task.get("time_start") or time.time()
         took_s[task["name"]] = max(took_s.get(task["name"], 0.0), time.time() - began)
-    return Worker(
-        name, processes, max_tasks if isinstance(max_tasks, int) else None, took_s, len(active) >= processes, reserved
-    )
+    is_slow, is_full = pool.get("max-tasks-per-child") == 1, len(active) >= (pool.get("max-concurrency") or 1)
+    return Worker(name, is_slow, took_s, is_full, reserved)

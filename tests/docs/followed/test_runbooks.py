@@ -92,7 +92,7 @@ AFTERWARDS: Final[Mapping[str, list[Step]]] = {
         Console([Command(f'psql proj -Atc "{OURS}"; echo over', "over")]),
     ],
 }
-"""What must be so after it: by the runbook's name. Otherwise all is well again, with a worker and beat."""
+"""What must be so after it: by the runbook's name. Otherwise health is ok, with a worker and beat."""
 
 
 @pytest.mark.parametrize("name", NAMES)

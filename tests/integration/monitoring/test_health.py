@@ -116,7 +116,9 @@ def test_no_worker_consumes_the_queue(sound: Host, run: Any, wait: Age) -> None:
     for why in told.values():
         assert re.search(rf"no responding worker consumes the queue '{queue}' \(\d+ messages? there\)", why)
         assert f"celery -A … worker -Q {queue}" in why
-    assert re.match(r"1 change waiting in shard \d, the oldest for 3\d.\d s; .* s are allowed", told["changes"])
+    late = re.match(r"1 change waiting in shard \d, the oldest for (\d+\.\d) s; .* s are allowed", told["changes"])
+    assert late
+    assert 30 + workers.BROKER_S <= float(late[1]) < 40, "the status is of after the workers were asked"
 
 
 @pytest.fixture
@@ -380,6 +382,30 @@ def index_dropped() -> Iterator[None]:
         yield
     finally:
         execute(definition)
+
+
+def test_what_is_over_while_the_workers_are_asked(
+    sound: Host, run: Any, wait: Age, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound.save_again(run)
+    wait(30)
+    real, asked = workers.ask, []
+
+    def ask() -> workers.LiveQueue:
+        asked.append(real())
+        flush_all()
+        return asked[0]
+
+    monkeypatch.setattr(workers, "ask", ask)
+    assert found(FAIL) == {}
+    assert asked
+
+
+def test_a_missing_column_needs_no_index(sound: Host) -> None:
+    """Its name would be in the statement that makes it."""
+    with renamed_column():
+        assert "has no column uid" in found(FAIL)["capture"]
+        assert "indexes" not in found(WARN)
 
 
 def test_a_rescan_under_way_is_told(sound: Host) -> None:

@@ -24,7 +24,7 @@ from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.models import CHANGES, Installation, Shard
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import changes
-from workflows_tasks.tasks import flush
+from workflows_tasks.tasks import audit, flush
 from workflows_tasks.tasks import tick as task
 from workflows_tasks.tick import tick
 
@@ -177,6 +177,21 @@ def written_uncaptured(live: Host) -> Any:
     live.make_run(workspace=live.make_workspace(), workflow=live.make_workflow(), user=live.make_user())
     installation.install()
     _request_a_look()
+
+
+@pytest.mark.host_independent
+@pytest.mark.parametrize("periodic", [task, audit])
+def test_an_error_of_the_database_is_one_line(live: Host, periodic: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Every two seconds, in an outage."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {CHANGES} RENAME TO renamed")
+        try:
+            periodic()
+        finally:
+            cursor.execute(f"ALTER TABLE renamed RENAME TO {CHANGES}")
+    lines = [record for record in caplog.records if "does not exist" in record.getMessage()]
+    assert lines
+    assert not any("\n" in record.getMessage() or record.exc_info for record in lines)
 
 
 def _request_a_look() -> None:

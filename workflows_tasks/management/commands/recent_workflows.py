@@ -145,7 +145,7 @@ class Command(ActionCommand):
 
     def _verify(self, **options: Any) -> None:
         among, repair = history.parse_range(options["workspaces"]), options["repair"]
-        status()  # if one of our tables is missing, this fails once, and not once for each part
+        now = status()  # if one of our tables is missing, this fails once, and not once for each part
         seen = Verified(None if options["everything"] else SHOWN, repaired=repair)
         length = history.runs_of(among) if options["workspaces"] else history.estimated_runs()
         with self.bar(length, quiet=options["json"], label="verifying") as progress:
@@ -164,7 +164,7 @@ class Command(ActionCommand):
                 self.print_wrong(f"not compared: {failure}")
             self.print_more(len(seen.failures), len(failures))
             self._print_differences(seen, COLUMNS)
-        if not options["workspaces"] and seen.exit_status != WRONG:
+        if now.audit_findings and not options["workspaces"] and seen.exit_status != WRONG:
             audit.forget_findings()
         if seen.exit_status:
             sys.exit(seen.exit_status)
