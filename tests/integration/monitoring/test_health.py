@@ -170,6 +170,20 @@ def test_the_worker_is_busy(sound: Host, run: Any, wait: Age, start: Callable[..
     assert all("are busy" in why for why in found(FAIL).values()), "and not that beat has stopped"
 
 
+def test_the_workers_processes_stand_still(sound: Host, start: Callable[..., Process]) -> None:
+    """They have accepted no task, so none is named. But messages wait and nothing is flushed: beat is not to blame."""
+    worker = start("-c", "2")
+    until(lambda: not workers.ask().messages and not workers.ask().workers[0].active)
+    for process in psutil.Process(worker.pid).children():
+        process.suspend()
+    for _ in range(12):
+        tasks.tick.apply_async(queue=conf.settings().queue)
+    until(lambda: workers.ask().messages)
+    Shard.objects.update(flushed_at=Now() - timedelta(seconds=3))
+    Installation.objects.update(ticked_at=Now() - timedelta(seconds=60))
+    assert_told("tick", r"the workers of the queue '.*' are busy: \d+ messages there")
+
+
 def test_the_worker_replaces_its_process_after_each_task(
     sound: Host, run: Any, wait: Age, start: Callable[..., Process]
 ) -> None:
