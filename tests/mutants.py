@@ -92,6 +92,20 @@ def _create_functions() -> None:
                 executing.execute(triggers.create_function(name, body))
 
 
+class Outdated(BaseException):
+    """A mutation does not find the words that it replaces. No test takes this for a failure that it expects."""
+
+
+def _with_words(statement: Sql, changed: Mapping[str, str]) -> Sql:
+    """The statement, with words of it replaced."""
+    text = statement.text
+    for old, new in changed.items():
+        if old not in text:
+            raise Outdated(old)
+        text = text.replace(old, new, 1)
+    return Sql(text, statement.params)
+
+
 # Flushes
 
 
@@ -99,9 +113,7 @@ def _no_lock() -> None:
     made = flush._lock
 
     def unlocked(shard: int) -> Sql:
-        statement, lock = made(shard), "FOR UPDATE OF shard SKIP LOCKED"
-        assert lock in statement.text
-        return Sql(statement.text.replace(lock, ""), statement.params)
+        return _with_words(made(shard), {"FOR UPDATE OF shard SKIP LOCKED": ""})
 
     flush._lock = unlocked
 
@@ -111,17 +123,15 @@ def _merged_lock() -> None:
     _no_lock()
     made = decisions._of_runs
 
-    def merged(shard: int, *args: Any) -> Sql:
-        statement, table = made(shard, *args), Shard._meta.db_table
-        held = f'WITH held AS MATERIALIZED (SELECT FROM "{table}" WHERE number = {shard} FOR UPDATE), taken AS'
-        text = statement.text
-        for old, new in {
-            "WITH taken AS": held,
-            "), compared AS": " AND (SELECT count(*) FROM held) = 1), compared AS",
-        }.items():
-            assert old in text
-            text = text.replace(old, new, 1)
-        return Sql(text, statement.params)
+    def merged(shard: int, *args: Any, **options: Any) -> Sql:
+        held = f'held AS MATERIALIZED (SELECT FROM "{Shard._meta.db_table}" WHERE number = {shard} FOR UPDATE)'
+        return _with_words(
+            made(shard, *args, **options),
+            {
+                "WITH RECURSIVE": f"WITH RECURSIVE {held},",
+                "stored WHERE last_run_id": "stored WHERE (SELECT count(*) FROM held) = 1 AND last_run_id",
+            },
+        )
 
     decisions._of_runs = merged
 
@@ -167,7 +177,8 @@ def _forget_first() -> None:
     def forget_first(shard: int, total: Flushed, _: float) -> bool:
         with flush._slice(shard) as current:
             taken = changes.take_runs(shard)
-            current.finish(taken, [change for each in taken for change in each.ids], {})
+            changes.forget([change for each in taken for change in each.ids])
+            current.finish([age_s for each in taken for age_s in each.ages_s], {})
         if taken:
             with flush._slice(shard):
                 writes, _unfinished = decisions.decide(shard, [each.run for each in taken])
@@ -232,7 +243,7 @@ def _reworded(*changed: tuple[str, str]) -> Callable[[], None]:
 def _kinds_apart() -> None:
     """All advances are written before all recomputes."""
     real = writer.write
-    writer.write = lambda writes: real(sorted(writes, key=lambda each: each.kind))
+    writer.write = lambda writes: real(sorted(writes, key=lambda each: each.row is None))
 
 
 # Fills
@@ -347,13 +358,14 @@ CAPTURE: Final = "integration/capture/test_"
 COMES_BACK: Final = [
     f"{FLUSH}a_run_comes_back_while_the_next_newest_is_searched[{going}]" for going in ("deleted", "set back")
 ]
+GOES: Final = [f"{FLUSH}a_run_goes_while_a_flush_advances_to_it[{going}]" for going in ("deleted", "set back")]
 MEANWHILE: Final = f"{FLUSH}a_change_that_commits_meanwhile_is_not_forgotten"
 FILLED: Final = f"{FILL}a_recompute_leaves_what_a_fill_wrote_meanwhile"
 MOVES: Final = f"{FLUSH}a_run_moves_to_another_shard"
 
 MUTANTS: Final[dict[str, Mutant]] = {
-    "no-lock": Mutant("the shard's lock", _no_lock, COMES_BACK),
-    "merged-lock": Mutant("the lock's own statement: it is taken in the one that reads", _merged_lock, COMES_BACK),
+    "no-lock": Mutant("the shard's lock", _no_lock, [*COMES_BACK, *GOES]),
+    "merged-lock": Mutant("the lock's own statement: it is taken in the one that reads", _merged_lock, GOES),
     "any-isolation": Mutant(
         "READ COMMITTED where the database has another default",
         _as_the_database_likes,
@@ -362,17 +374,22 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "forget-all": Mutant(
         "that only taken changes are forgotten: all of the shard are",
         _forget_instead(f"shard IN (SELECT shard {OF_TAKEN})"),
-        [f"{MEANWHILE}[written-another workspace]"],
+        [f"{MEANWHILE}[recomputed-another workspace]"],
     ),
     "forget-by-workspace": Mutant(
         "that changes are forgotten by id: those of the workspace are",
         _forget_instead(f"workspace IN (SELECT workspace {OF_TAKEN})"),
-        [f"{MEANWHILE}[written-another run]"],
+        [f"{MEANWHILE}[recomputed-another run]"],
     ),
     "forget-by-run": Mutant(
         "that changes are forgotten by id: those of the run are",
         _forget_instead(f"(workspace, run) IN (SELECT workspace, run {OF_TAKEN})"),
-        [f"{MEANWHILE}[written-the same run]"],
+        [f"{MEANWHILE}[recomputed-the same run]"],
+    ),
+    "forget-untaken": Mutant(
+        "that an advance forgets what it took: it forgets all of these workspaces",
+        _reworded((r"ctid = ANY\(ARRAY\(SELECT place FROM picked\)\)", "workspace IN (SELECT workspace FROM picked)")),
+        [f"{FLUSH}what_a_slice_does_not_take_keeps_its_change"],
     ),
     "forget-unfinished": Mutant(
         "that a full slice keeps what it did not finish",
@@ -426,7 +443,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "truth-not-asked": Mutant(
         "that an advance asks which rows are not true any more",
-        _reworded((r", EXISTS \(SELECT FROM not_true\)", ", false")),
+        _reworded((r"SELECT EXISTS \(SELECT FROM not_true\)", "SELECT false")),
         [f"{KEY_ORDER}recomputes"],
     ),
     "kinds-apart": Mutant(

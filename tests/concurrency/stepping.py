@@ -33,7 +33,7 @@ BEFORE: Final = {
 
 AFTER: Final = {
     "locked": f'FROM "{Shard._meta.db_table}"',
-    "taken": "oldest AS",
+    "taken": "array_agg(id::text),",
     "scope taken": "AND run IS NULL AND",
     "decided": "concerned AS",
     "searched": "wanted.position",

@@ -10,9 +10,11 @@ from django.db import connection
 from tests.concurrency.given import Given, ways_to_go
 from tests.concurrency.stepping import AFTER, BEFORE
 from workflows_tasks.models import CHANGES
-from workflows_tasks.projection import decisions
+from workflows_tasks.projection import changes, decisions
 
 GOING = ["deleted", "hidden", "set back", "moved"]
+RECOMPUTING = ["taken", "recomputed", "about to forget"]
+"""Steps of a slice that recomputes a row. One that only advances rows is one statement."""
 
 
 @pytest.mark.parametrize("going", GOING)
@@ -33,6 +35,23 @@ def test_a_run_comes_back_while_the_next_newest_is_searched(given: Given, going:
     given.assert_rows_name(newest)
 
 
+@pytest.mark.parametrize("going", GOING)
+def test_a_run_goes_while_a_flush_advances_to_it(given: Given, going: str) -> None:
+    """A second flush would see the row as it was before, which does not name the run, and forget the change."""
+    given.run(1)
+    newest = given.run(0)
+    given.settle()
+    given.use(newest, 2)
+    first = given.flush("written")
+    assert first.is_paused
+    go, _ = ways_to_go(given)[going]
+    go(newest)
+    second = given.flush()
+    first.finish()
+    second.finish()
+    given.settle()
+
+
 @pytest.mark.host_independent
 def test_a_second_flush_of_a_shard_does_nothing_and_waits_for_nobody(given: Given) -> None:
     run = given.run(1)
@@ -46,8 +65,9 @@ def test_a_second_flush_of_a_shard_does_nothing_and_waits_for_nobody(given: Give
 
 @pytest.mark.host_independent
 @pytest.mark.parametrize("what", ["the same run", "another run", "another workspace"])
-@pytest.mark.parametrize("step", ["taken", "written", "about to forget"])
+@pytest.mark.parametrize("step", ["written", *RECOMPUTING])
 def test_a_change_that_commits_meanwhile_is_not_forgotten(given: Given, step: str, what: str) -> None:
+    goes = given.run(1, workflow=given.host.make_workflow())
     runs = {
         "the same run": given.run(1),
         "another run": given.run(0),
@@ -55,6 +75,8 @@ def test_a_change_that_commits_meanwhile_is_not_forgotten(given: Given, step: st
     }
     given.settle()
     given.use(runs["the same run"], 2)
+    if step in RECOMPUTING:
+        given.delete(goes)
     flushing = given.flush(step)
     assert flushing.is_paused
     given.use(runs[what], 3)
@@ -119,14 +141,24 @@ def test_what_a_full_slice_leaves_keeps_its_change(given: Given, monkeypatch: py
     assert given.settle() == []
 
 
+@pytest.mark.host_independent
+def test_what_a_slice_does_not_take_keeps_its_change(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MOST_OF_WORKSPACE", 2)
+    runs = [given.run(minute, user=given.host.make_user()) for minute in range(3)]
+    given.settle()
+    for run in runs:
+        given.use(run, 9)
+    given.settle()
+
+
 @pytest.mark.parametrize("moved", ["while the shard it left is flushed", "while the shard it came to is flushed"])
-@pytest.mark.parametrize("step", ["taken", "written", "about to forget"])
+@pytest.mark.parametrize("step", ["written", *RECOMPUTING])
 def test_a_run_moves_to_another_shard(given: Given, step: str, moved: str) -> None:
     """There is a change in both."""
     stays, moves, there = given.run(1), given.run(2), given.run(1, workspace=given.beyond)
     given.settle()
     flushed = given.workspace if "left" in moved else given.beyond
-    given.use(moves if "left" in moved else there, 3)
+    given.use(moves if "left" in moved else there, 0 if step in RECOMPUTING else 3)
     flushing = given.flush(step, workspace=flushed)
     assert flushing.is_paused
     given.host.move_to_workspace(moves, given.beyond)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -66,8 +67,8 @@ class Scope(NamedTuple):
         return " ".join(f"{name}={part}" for name, part in parts.items() if part is not None)
 
 
-_TAKE_RUNS: Final = """
-WITH RECURSIVE spaces(workspace) AS (
+_PICKED: Final = """
+spaces(workspace) AS (
     (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NOT NULL
      ORDER BY workspace LIMIT 1)
     UNION ALL
@@ -80,49 +81,59 @@ WITH RECURSIVE spaces(workspace) AS (
           AND run IS NOT NULL AND {takeable} ORDER BY at LIMIT 1
     ) AS first
     WHERE spaces.workspace IS NOT NULL ORDER BY first.at LIMIT {most}
-), taken AS (
+), waiting AS MATERIALIZED (
     (SELECT each.* FROM (SELECT * FROM oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
-        SELECT workspace, run, id, at FROM {log}
+        SELECT workspace, run, id, at, ctid AS place FROM {log}
         WHERE shard = {shard} AND shards = {shards} AND workspace = oldest.workspace AND run IS NOT NULL
           AND {takeable} ORDER BY at LIMIT {of_workspace}
     ) AS each LIMIT {most})
     UNION ALL
-    (SELECT workspace, run, id, at FROM {log}
+    (SELECT workspace, run, id, at, ctid FROM {log}
      WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
      ORDER BY at LIMIT {of_workspace})
-), quarantined AS (
-    SELECT workspace, run, id, at, {takeable} AS is_taken FROM {log}
+), quarantined AS MATERIALIZED (
+    SELECT workspace, run, id, at, ctid AS place, {takeable} AS is_waiting FROM {log}
     WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
-)
-SELECT workspace, run, array_agg(id::text),
-       array_agg(extract(epoch FROM clock_timestamp() - at)::float8),
-       run IN (SELECT run FROM quarantined)
-FROM (
-    SELECT * FROM taken
+), picked AS MATERIALIZED (
+    SELECT * FROM waiting
     UNION ALL
-    SELECT workspace, run, id, at FROM quarantined WHERE NOT is_taken AND run IN (SELECT run FROM taken)
-) AS change
-GROUP BY workspace, run
-"""
+    SELECT workspace, run, id, at, place FROM quarantined
+    WHERE NOT is_waiting AND run IN (SELECT run FROM waiting)
+)"""
+
+
+def picked(shard: int) -> Sql:
+    """The changes of runs that a slice takes, as expressions of a WITH RECURSIVE. The last one is ``picked(workspace,
+    run, id, at, place)``.
+
+    They are a bounded number of each workspace. Workspaces that wait longest come first. The loop walks from workspace
+    to workspace in the index, so a million changes of one cost no more than one change of each of the others. A change
+    in quarantine comes along with a later change of its run.
+    """
+    return compose(_PICKED, shard=shard, takeable=TAKEABLE, most=MOST_TAKEN, of_workspace=MOST_OF_WORKSPACE)
+
+
+@contextmanager
+def in_index_order() -> Iterator[None]:
+    """Statements with ``picked`` run inside this. Statistics may be from before a flood, and then the planner would
+    read all of the flood to find the oldest changes."""
+    execute(Sql("SET LOCAL enable_bitmapscan = off"))
+    yield
+    execute(Sql("SET LOCAL enable_bitmapscan = on"))
 
 
 def take_runs(shard: int) -> list[Change]:
-    """Read changes of runs of a shard: a bounded number of each workspace. Workspaces that wait longest come first.
-
-    Nothing is deleted here, because what a slice does not finish must stay in the log. The loop walks from workspace to
-    workspace in the index, so a million changes of one cost no more than one change of each of the others. A change in
-    quarantine comes along with a later change of its run.
-    """
+    """Read the changes that ``picked`` names. None is deleted, because what a slice does not finish must stay."""
     statement = compose(
-        _TAKE_RUNS,
-        shard=shard, takeable=TAKEABLE,
-        most=MOST_TAKEN, of_workspace=MOST_OF_WORKSPACE,
-    )  # fmt: skip
-    # Statistics may be from before a flood, and the planner would read all of the flood to find the oldest changes.
-    execute(Sql("SET LOCAL enable_bitmapscan = off"))
-    pending = [Change(*row) for row in rows(statement)]
-    execute(Sql("SET LOCAL enable_bitmapscan = on"))
-    return pending
+        """WITH RECURSIVE {picked}
+        SELECT workspace, run, array_agg(id::text),
+               array_agg(extract(epoch FROM statement_timestamp() - at)::float8),
+               run IN (SELECT run FROM quarantined)
+        FROM picked GROUP BY workspace, run""",
+        picked=picked(shard),
+    )
+    with in_index_order():
+        return [Change(*row) for row in rows(statement)]
 
 
 def take_scope(shard: int) -> Scope | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from workflows_tasks.keys import text_of
-from workflows_tasks.projection import searches, writer
-from workflows_tasks.projection.fragments import compose, fragments, in_shard, keyed, newest_per_key
+from workflows_tasks.projection import changes, searches, writer
+from workflows_tasks.projection.fragments import compose, fragments, in_shard, newest_per_key, not_true
 from workflows_tasks.projection.searches import Key, Newest
-from workflows_tasks.projection.writer import ADVANCE, RECOMPUTE, Write
+from workflows_tasks.projection.writer import Write
 from workflows_tasks.sql import Sql, keys, rows
 
 MOST_RECOMPUTED: Final = 5_000
@@ -24,69 +24,77 @@ SEARCH_S: Final = 0.5
 """Seconds after which a slice begins no further search."""
 
 _OF_RUNS: Final = """
-WITH taken AS MATERIALIZED (
-    SELECT * FROM {live} WHERE live.run = ANY({runs}) AND {in_shard}
-), compared AS MATERIALIZED (
-    SELECT newest.*, stored.last_used_at AS was_used_at, stored.last_run_id AS was_run,
-           coalesce((newest.used_at, newest.run) > (stored.last_used_at, stored.last_run_id), true) AS is_newer
-    FROM {newest} LEFT JOIN {table} AS stored ON (stored.workspace_id, stored.uid, stored.published_run_id)
-                                               = (newest.workspace, newest.uid, newest.workflow)
-), not_true AS MATERIALIZED (
-    SELECT workspace_id AS workspace, uid, published_run_id AS workflow, last_used_at AS was_used_at,
-           last_run_id AS was_run
-    FROM {table} AS stored WHERE last_run_id = ANY({runs}) AND {stored_in_shard}
-      AND (last_run_id, workspace_id, uid, published_run_id) NOT IN (SELECT run, workspace, uid, workflow FROM {keyed})
-    UNION
-    SELECT workspace, uid, workflow, was_used_at, was_run FROM compared
-    WHERE (used_at, run) < (was_used_at, was_run) AND was_run = ANY({runs})
+WITH RECURSIVE {first}not_true AS MATERIALIZED (
+    SELECT * FROM {table} AS stored WHERE last_run_id = ANY({runs}) AND {stored_in_shard} AND {not_true}
+), newest AS MATERIALIZED (
+    SELECT * FROM {newest}
 ), {rest}
 """
 
 
-def _of_runs(shard: int, runs: Sequence[str], rest: Sql) -> Sql:
-    """A statement about these runs. ``compared`` has the newest of each key beside its row.
+def _of_runs(shard: int, runs: Sql, rest: Sql, first: Sql | str = "") -> Sql:
+    """A statement about these runs. ``newest`` has the newest of each key that they have now.
 
-    ``not_true`` has the rows to recompute: their runs are gone, do not count, have another key, or are older than the
-    row says.
-
-    ``NOT IN`` is always hashed. A join would be as fast only while the planner knows how many runs there are.
+    ``not_true`` has the rows to recompute: they name one of these runs, which is gone, does not count, has another key,
+    or is older than the row says.
     """
-    taken = Sql("taken AS live")
+    of_runs = compose("live.run = ANY({runs}) AND {in_shard}", runs=runs, in_shard=in_shard("live.workspace", shard))
     return compose(
         _OF_RUNS,
-        runs=keys(runs, fragments().run_type), in_shard=in_shard("live.workspace", shard),
-        newest=newest_per_key(taken, "true"), keyed=keyed(taken, "true"),
-        stored_in_shard=in_shard("stored.workspace_id", shard), rest=rest,
+        first=first, runs=runs, stored_in_shard=in_shard("stored.workspace_id", shard), not_true=not_true(),
+        newest=newest_per_key(fragments().live, of_runs), rest=rest,
     )  # fmt: skip
 
 
-def advance(shard: int, runs: Sequence[str]) -> tuple[int, bool]:
-    """Advance the rows of these runs, unless one must be recomputed; returns rows written, and whether one must be.
+class Advanced(NamedTuple):
+    """What a slice did that only advanced rows."""
 
-    Nearly every slice only advances, so it reads and writes by this one statement. If one row must be recomputed,
+    must_recompute: bool
+    """It did nothing, because a row must be recomputed."""
+    rows: int
+    ages_s: list[float]
+    """How long ago each change that it forgot was written."""
+
+
+_ADVANCED: Final = """written AS ({upsert}), forgotten AS (
+    DELETE FROM {log} WHERE ctid = ANY(ARRAY(SELECT place FROM picked)) AND NOT EXISTS (SELECT FROM not_true)
+    RETURNING extract(epoch FROM statement_timestamp() - at)::float8 AS age_s
+)
+SELECT EXISTS (SELECT FROM not_true), (SELECT count(*) FROM written),
+       coalesce((SELECT array_agg(age_s) FROM forgotten), '{{}}')"""
+
+
+def advance(shard: int) -> Advanced:
+    """Take changes, advance the rows that they concern, and forget them, unless a row must be recomputed.
+
+    Nearly every slice only advances, so it is this one statement, of one snapshot. If one row must be recomputed,
     nothing is written here, because both kinds must be written in one key order.
     """
-    newer = Sql(
-        "SELECT workspace, uid, workflow, used_at, run FROM compared "
-        "WHERE is_newer AND NOT EXISTS (SELECT FROM not_true) ORDER BY workspace, uid, workflow"
+    given = Sql(
+        "SELECT workspace, uid, workflow, used_at, run FROM newest "
+        "WHERE NOT EXISTS (SELECT FROM not_true) ORDER BY workspace, uid, workflow"
     )
-    written = "written AS (" + writer.upsert(newer) + ")"
-    rest = written + " SELECT (SELECT count(*) FROM written), EXISTS (SELECT FROM not_true)"
-    ((advanced, must_recompute),) = rows(_of_runs(shard, runs, rest))
-    return advanced, must_recompute
+    # An array made by a query: the planner takes it for a few runs, and looks each up by its key.
+    runs = compose("(SELECT array_agg(DISTINCT run) FROM picked)::{run_type}[]")
+    statement = _of_runs(
+        shard, runs, compose(_ADVANCED, upsert=writer.upsert(given)), first=changes.picked(shard) + ", "
+    )
+    with changes.in_index_order():
+        ((must_recompute, written, ages_s),) = rows(statement)
+    return Advanced(must_recompute, written, ages_s)
 
 
 def decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[Key]]:
     """What the rows that these runs concern should become, in key order; and keys that it has no time to search."""
-    planned = [
-        Write(kind, Key(workspace, uid, workflow), Newest(was_used_at, was_run), Newest(used_at, run))
-        for kind, workspace, uid, workflow, was_used_at, was_run, used_at, run in rows(_concerned(shard, runs))
+    concerned = [
+        Write(Key(workspace, uid, workflow), Newest(used_at, run), row, Newest(was_used_at, was_run))
+        for workspace, uid, workflow, used_at, run, row, was_used_at, was_run in rows(_concerned(shard, runs))
     ]
-    to_search = [write.key for write in planned if write.kind == RECOMPUTE][:MOST_RECOMPUTED]
+    to_search = [write.key for write in concerned if write.row is not None][:MOST_RECOMPUTED]
     newest = searches.newest(to_search, until_s=time.monotonic() + SEARCH_S)
     writes, unfinished = [], []
-    for write in planned:
-        if write.kind == ADVANCE:
+    for write in concerned:
+        if write.row is None:
             writes.append(write)
         elif write.key in newest:
             writes.append(write._replace(new=newest[write.key]))
@@ -96,20 +104,21 @@ def decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[Key]]:
 
 
 _CONCERNED: Final = """concerned AS (
-    SELECT '{recompute}' AS kind, not_true.*, NULL::timestamptz AS used_at, NULL::{run_type} AS run FROM not_true
+    SELECT workspace, uid, workflow, used_at, run, NULL::bigint AS row, NULL::timestamptz AS was_used_at,
+           NULL::{run_type} AS was_run
+    FROM newest
+    WHERE (workspace, uid, workflow) NOT IN (SELECT workspace_id, uid, published_run_id FROM not_true)
     UNION ALL
-    SELECT '{advance}', workspace, uid, workflow, was_used_at, was_run, used_at, run FROM compared
-    WHERE is_newer AND (workspace, uid, workflow) NOT IN (SELECT workspace, uid, workflow FROM not_true)
+    SELECT workspace_id, uid, published_run_id, NULL, NULL, id, last_used_at, last_run_id FROM not_true
 )
-SELECT kind, {workspace}, uid, {workflow}, was_used_at::text, {was_run}, used_at::text, {run}
+SELECT {workspace}, uid, {workflow}, used_at::text, {run}, row, was_used_at::text, {was_run}
 FROM concerned ORDER BY concerned.workspace, concerned.uid, concerned.workflow"""
 
 
 def _concerned(shard: int, runs: Sequence[str]) -> Sql:
-    """What to write for these runs, in key order: kind, key, the row as it is, and the newest of these runs."""
+    """In key order, each key that these runs concern: with the newest of them, or with the row to recompute."""
     concerned = compose(
         _CONCERNED,
-        advance=ADVANCE, recompute=RECOMPUTE, workspace=text_of("workspace"), workflow=text_of("workflow"),
-        was_run=text_of("was_run"), run=text_of("run"),
+        workspace=text_of("workspace"), workflow=text_of("workflow"), run=text_of("run"), was_run=text_of("was_run"),
     )  # fmt: skip
-    return _of_runs(shard, runs, concerned)
+    return _of_runs(shard, keys(runs, fragments().run_type), concerned)

@@ -30,7 +30,6 @@ from workflows_tasks.projection import changes, decisions, scopes, transactions,
 from workflows_tasks.projection.changes import Change, Scope
 from workflows_tasks.projection.fragments import compose
 from workflows_tasks.projection.searches import Key
-from workflows_tasks.projection.writer import Written
 from workflows_tasks.sql import Sql, quoted, rows
 
 DB_ERRORS: Final = (DatabaseError, InterfaceError)
@@ -68,19 +67,17 @@ class _Slice:
     started_s: float = field(default_factory=time.monotonic)
     done: int = 0
 
-    def finish(self, pending: Sequence[Change], ids: Sequence[str], counts: Mapping[str, int]) -> None:
-        """Forget changes, and count them in the shard's row."""
-        changes.forget(ids)
+    def finish(self, ages_s: Sequence[float], counts: Mapping[str, int]) -> None:
+        """Count what was done in the shard's row.
+
+        Args:
+            ages_s: how long ago, when they were taken, the changes were written that the slice has forgotten.
+        """
         took_s = time.monotonic() - self.started_s
-        forgotten = set(ids)
-        self.done = len(forgotten)
-        for name, count in {**counts, "slices": 1, "changes": len(forgotten)}.items():
+        self.done = len(ages_s)
+        for name, count in {**counts, "slices": 1, "changes": self.done}.items():
             self.counters[name] = self.counters.get(name, 0) + count
-        ages_s = [
-            max(age_s + took_s, 0.0)
-            for each in pending for change, age_s in zip(each.ids, each.ages_s, strict=True) if change in forgotten
-        ]  # fmt: skip
-        telemetry.observe(self.counters, "commit_to_visible", *ages_s)
+        telemetry.observe(self.counters, "commit_to_visible", *(max(age_s + took_s, 0.0) for age_s in ages_s))
         telemetry.observe(self.counters, "slice_seconds", took_s)
         _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None)
         if self.was_failing:
@@ -176,10 +173,11 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     """One slice of changes of runs; True if it flushed any."""
     try:
         with _slice(shard) as current:
-            pending = changes.take_runs(shard)
-            if not pending:
-                return False
-            written = _flush_changes(current, pending)
+            must_recompute, written, ages_s = decisions.advance(shard)
+            if must_recompute:
+                written = _recompute(current, changes.take_runs(shard))
+            elif ages_s:
+                current.finish(ages_s, {"rows_advanced": written})
     except DB_ERRORS as error:
         if not transactions.is_refusal(error):
             raise
@@ -189,22 +187,20 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     return current.done > 0 or written > 0  # a full slice may have forgotten nothing yet
 
 
-def _flush_changes(current: _Slice, pending: Sequence[Change]) -> int:
+def _recompute(current: _Slice, pending: Sequence[Change]) -> int:
     """Advance or recompute the rows of these changes, and forget them; returns how many rows were written."""
-    runs = list(dict.fromkeys(change.run for change in pending))
-    written, unfinished = Written(), list[Key]()
-    written.advanced, must_recompute = decisions.advance(current.shard, runs)
-    if must_recompute:
-        writes, unfinished = decisions.decide(current.shard, runs)
-        written = writer.write(writes)
-    current.finish(pending, _finished(pending, [*unfinished, *written.failed]), written.counts)
+    writes, unfinished = decisions.decide(current.shard, list(dict.fromkeys(change.run for change in pending)))
+    written = writer.write(writes)
+    finished = _finished(pending, [*unfinished, *written.failed])
+    changes.forget([each for change in finished for each in change.ids])
+    current.finish([age_s for change in finished for age_s in change.ages_s], written.counts)
     return written.rows
 
 
-def _finished(pending: Sequence[Change], unfinished: Sequence[Key]) -> list[str]:
-    """Ids of changes to forget: of workspaces without an unfinished key. The others explain those keys meanwhile."""
+def _finished(pending: Sequence[Change], unfinished: Sequence[Key]) -> list[Change]:
+    """The changes to forget: of workspaces without an unfinished key. The others explain those keys meanwhile."""
     kept = {key.workspace for key in unfinished} | ({None} if unfinished else set())
-    return [change_id for change in pending if change.workspace not in kept for change_id in change.ids]
+    return [change for change in pending if change.workspace not in kept]
 
 
 def _flush_scope(shard: int, total: Flushed) -> bool:
@@ -227,7 +223,7 @@ def _flush_scope(shard: int, total: Flushed) -> bool:
 
 def _resolve(current: _Slice, scope: Scope) -> None:
     parts = scopes.resolve(current.shard, scope)
-    current.finish([], [], {"scopes_split": int(parts > 0)})
+    current.finish([], {"scopes_split": int(parts > 0)})
     if parts:
         telemetry.scope_split(shard=current.shard, what=str(scope), parts=parts)
 
@@ -272,7 +268,7 @@ def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
         part = parts.popleft()
         try:
             with _slice(shard) as current:
-                total.rows += _flush_changes(current, part)
+                total.rows += _recompute(current, part)
         except DB_ERRORS as error:
             if not transactions.is_refusal(error):
                 raise
@@ -304,7 +300,7 @@ def _by_workspace(pending: Sequence[Change]) -> list[list[Change]]:
 def _quarantine(shard: int, change: Change, reason: BaseException) -> None:
     with _slice(shard) as current:
         changes.quarantine(change.ids, telemetry.brief(reason))
-        current.finish([], [], {"quarantined": 1})
+        current.finish([], {"quarantined": 1})
     telemetry.quarantined(shard=shard, what=f"run={change.run}", why=telemetry.brief(reason))
 
 

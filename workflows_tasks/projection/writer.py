@@ -17,21 +17,16 @@ from workflows_tasks.projection.ranges import Range
 from workflows_tasks.projection.searches import Key, Newest
 from workflows_tasks.sql import Sql, join, keys, rows
 
-ADVANCE: Final = "advance"
-RECOMPUTE: Final = "recompute"
-
 
 class Write(NamedTuple):
-    """What a row should become."""
-
-    kind: str
-    """``ADVANCE`` sets the row to ``new`` if it is older or missing. ``RECOMPUTE`` sets it to ``new`` or deletes it, if
-    it is still as it was read."""
+    """What a row should become: ``new`` if that is newer, or, for a row to recompute, ``new`` whatever it is."""
 
     key: Key
-    was: Newest
-    """The row as it was read."""
     new: Newest
+    """If none is left, the row is deleted."""
+    row: int | None
+    """The ``id`` of the row to recompute, which is written only if it still is ``was``; None for an advance."""
+    was: Newest
 
 
 @dataclass(slots=True)
@@ -58,8 +53,8 @@ class Written:
 def write(writes: Sequence[Write]) -> Written:
     """Write rows. They come in key order, and are written in it: one statement for each series of one kind."""
     total = Written()
-    for kind, group in groupby(writes, key=lambda each: each.kind):
-        if kind == ADVANCE:
+    for advances, group in groupby(writes, key=lambda each: each.row is None):
+        if advances:
             total.advanced += _advance(list(group))
             continue
         recomputed, removed, failed = _recompute(list(group))
@@ -109,9 +104,7 @@ WITH locked AS MATERIALIZED (
     SELECT stored.id, given.position, given.was_used_at::timestamptz AS was_used_at,
            given.was_run::{run_type} AS was_run, given.used_at::timestamptz AS used_at,
            given.run::{run_type} AS run
-    FROM {table} AS stored
-    JOIN {given} ON stored.workspace_id = given.workspace::{workspace_type} AND stored.uid = given.uid
-                AND stored.published_run_id = given.workflow::{workflow_type}
+    FROM {table} AS stored JOIN {given} ON stored.id = given.id::bigint
     WHERE (stored.last_used_at, stored.last_run_id)
         = (given.was_used_at::timestamptz, given.was_run::{run_type})
     ORDER BY given.position
@@ -139,9 +132,7 @@ def _recompute(writes: Sequence[Write]) -> tuple[int, int, tuple[Key, ...]]:
     """
     given = _given(
         {
-            "workspace": [each.key.workspace for each in writes],
-            "uid": [each.key.uid for each in writes],
-            "workflow": [each.key.workflow for each in writes],
+            "id": [str(each.row) for each in writes],
             "was_used_at": [each.was.used_at for each in writes],
             "was_run": [each.was.run for each in writes],
             "used_at": [each.new.used_at for each in writes],
@@ -172,28 +163,30 @@ def fill(among: Range) -> int:
     The caller must look over the range's rows in a later transaction (``history.recheck_filled``): a run may be gone
     between this statement's snapshot and its commit.
     """
-    newest = newest_per_key(fragments().history, among.where("live.workspace", "live.run"))
-    # Only the range's own rows: a table that fills up has no statistics yet, and the planner would read all of it.
-    return advance(newest, compose("SELECT * FROM {table} AS stored WHERE {of_range}",
-                                   of_range=among.where("stored.workspace_id")))  # fmt: skip
+    return advance(newest_per_key(fragments().history, among.where("live.workspace", "live.run")))
 
 
-def advance(newest: Sql, present: Sql | None = None) -> int:
+def advance(newest: Sql) -> int:
     """Advance rows to the newest runs of their keys, by one statement, in key order; returns rows written.
+
+    Rows that need no write are not even locked, so that looking at the same runs again costs little. Each is the first
+    of its user from its workflow on: the planner would find an exact key by the index of pages, too, which lacks the
+    workflow, and would read all rows of a user for each.
 
     Args:
         newest: as ``newest_per_key`` makes it.
-        present: query of the rows that these keys may have, to skip keys that need no write; all rows by default.
     """
     source = compose(
         """SELECT newest.workspace, newest.uid, newest.workflow, newest.used_at, newest.run
-        FROM {newest} LEFT JOIN ({present}) AS present
-          ON (present.workspace_id, present.uid, present.published_run_id)
-           = (newest.workspace, newest.uid, newest.workflow)
-        WHERE present.id IS NULL OR (newest.used_at, newest.run) > (present.last_used_at, present.last_run_id)
+        FROM {newest} LEFT JOIN LATERAL (
+            SELECT stored.published_run_id AS workflow, stored.last_used_at, stored.last_run_id FROM {table} AS stored
+            WHERE stored.workspace_id = newest.workspace AND stored.uid = newest.uid
+              AND stored.published_run_id >= newest.workflow
+            ORDER BY stored.published_run_id LIMIT 1
+        ) AS present ON present.workflow = newest.workflow
+        WHERE present.workflow IS NULL OR (newest.used_at, newest.run) > (present.last_used_at, present.last_run_id)
         ORDER BY newest.workspace, newest.uid, newest.workflow""",
         newest=newest,
-        present=compose("SELECT * FROM {table} AS stored") if present is None else present,
     )
     ((written,),) = rows(_counted(upsert(source)))
     return int(written)

@@ -15,14 +15,16 @@ from tests.integration.projection.neighbours import Neighbours
 from tests.oracle import assert_exact, flush_all, stored
 from tests.sessions import execute, query
 from workflows_tasks import history
-from workflows_tasks.models import CHANGES, Shard
+from workflows_tasks.models import CHANGES, Shard, WorkspaceRecentWorkflow
 from workflows_tasks.projection import changes, decisions, searches
 from workflows_tasks.projection import flush as flushing
+from workflows_tasks.projection.changes import Scope
 from workflows_tasks.projection.flush import Flushed, flush
 
 pytestmark = pytest.mark.host_independent
 
 NEVER_OVER_S = 1e9
+TABLE = WorkspaceRecentWorkflow._meta.db_table
 
 
 @pytest.fixture
@@ -128,6 +130,28 @@ def test_a_flood_is_not_read_to_see_where_changes_wait(live: Host, near: Neighbo
         assert rows_read() - before < 100
 
 
+def test_rows_are_found_by_their_whole_key(live: Host, near: Neighbours) -> None:
+    """Not by reading all rows of the user, in a workspace with many workflows, on a host with many workspaces."""
+    fill(near, 400, workflows=400)
+    execute(
+        f"INSERT INTO {TABLE} (workspace_id, uid, published_run_id, last_used_at, last_run_id)"
+        " SELECT -n / 2, 'user ' || -n, -n, now(), -n FROM generate_series(1, 5000) AS n"
+    )
+    execute(f"ANALYZE {TABLE}")
+    live.run_model._base_manager.update(**{live.used_at_field: moment(1_000)})
+    (before,) = of_table("idx_tup_fetch")
+    assert one_slice(near).changes == 400
+    (after,) = of_table("idx_tup_fetch")
+    assert 400 <= after - before < 400 * 10
+    key = history.workspace_text(near.workspaces[0])
+    changes.log_scopes(near.shard, [Scope((), None, live.workspace_field, (key,), None, None)])
+    flush(near.shard)
+    assert 400 <= of_table("idx_tup_fetch")[0] - after < 400 * 10
+    execute(f"DELETE FROM {TABLE} WHERE last_run_id < 0")
+    flush_all()
+    assert_exact(live)
+
+
 def rows_read() -> int:
     """Rows of the log that this transaction has read."""
     ((read,),) = query(
@@ -195,17 +219,17 @@ def test_saving_a_run_again_updates_its_rows_in_place(live: Host, near: Neighbou
     assert_exact(live)
 
 
-def updates() -> tuple[int, int]:
+def updates() -> tuple[int, ...]:
     """Updates of rows of the table, and how many of them were HOT."""
-    from workflows_tasks.models import WorkspaceRecentWorkflow
+    return of_table("n_tup_upd, n_tup_hot_upd")
 
+
+def of_table(columns: str) -> tuple[int, ...]:
+    """What the server has counted of the table until now."""
     query("SELECT pg_stat_force_next_flush()")
     execute("SELECT 1")
-    ((updated, in_place),) = query(
-        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s",
-        [WorkspaceRecentWorkflow._meta.db_table],
-    )
-    return int(updated), int(in_place)
+    (counts,) = query(f"SELECT {columns} FROM pg_stat_user_tables WHERE relname = %s", [TABLE])
+    return tuple(map(int, counts))
 
 
 def test_counters_are_of_the_flushs_own_transaction(live: Host, near: Neighbours) -> None:
