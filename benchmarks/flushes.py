@@ -21,7 +21,7 @@ from demo.servers import Process
 from workflows_tasks import conf
 from workflows_tasks.capture import nudge
 from workflows_tasks.keys import shard_of
-from workflows_tasks.projection import changes, flush
+from workflows_tasks.projection import backlog, changes, flush
 
 OURS: Final = "ours"
 LIMIT: Final = "one SQL statement"
@@ -141,7 +141,7 @@ def _ours(worker: Process, runs: Sequence[int], shards: Sequence[int]) -> float:
         _save(runs, captured=True)
         for shard in shards:
             nudge.send(shard)
-    return len(runs) / _seconds_until(lambda: not changes.shards_pending(), runs)  # which counts nothing
+    return len(runs) / _seconds_until(lambda: not backlog.shards_pending(), runs)  # which counts nothing
 
 
 def _peer(stage: Stage, worker: Process, runs: Sequence[int]) -> float:

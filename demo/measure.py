@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 
 from workflows_tasks.models import Shard
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 
 
 def best_ms(read: Callable[[], object], rounds: int = 3) -> float:
@@ -54,7 +54,7 @@ class Freshness:
 
     @classmethod
     def now(cls) -> Freshness:
-        shards = changes.status()
+        shards = backlog.status()
         return cls(
             pending=sum(shard.pending for shard in shards),
             waiting_s=max((shard.oldest_s or 0.0 for shard in shards), default=0.0),

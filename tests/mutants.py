@@ -23,14 +23,14 @@ from workflows_tasks.capture import catalogue, tables, triggers
 from workflows_tasks.comparison import compare
 from workflows_tasks.host import host
 from workflows_tasks.models import CHANGES, Shard
-from workflows_tasks.projection import changes, decisions, flush, scopes, transactions, writer
+from workflows_tasks.projection import changes, decisions, flush, scopes, slices, transactions, writer
 from workflows_tasks.projection.changes import Scope
 from workflows_tasks.projection.flush import Flushed
 from workflows_tasks.projection.fragments import compose
 from workflows_tasks.projection.ranges import Range
 from workflows_tasks.sql import Sql, cursor, rows
 
-CHANGED: Final = [changes, compare, decisions, flush, history, scopes, transactions, triggers, writer]
+CHANGED: Final = [changes, compare, decisions, flush, history, scopes, slices, transactions, triggers, writer]
 """Modules in which mutations replace something."""
 
 AS_READ_IN_CTE: Final = (
@@ -110,12 +110,12 @@ def _with_words(statement: Sql, changed: Mapping[str, str]) -> Sql:
 
 
 def _no_lock() -> None:
-    made = flush._lock
+    made = slices._lock
 
     def unlocked(shard: int) -> Sql:
         return _with_words(made(shard), {"FOR UPDATE OF shard SKIP LOCKED": ""})
 
-    flush._lock = unlocked
+    slices._lock = unlocked
 
 
 def _merged_lock() -> None:
@@ -175,12 +175,12 @@ def _forget_first() -> None:
     """The taken changes are forgotten and committed, and then written."""
 
     def forget_first(shard: int, total: Flushed, _: float) -> bool:
-        with flush._slice(shard) as current:
+        with slices.hold(shard) as current:
             taken = changes.take_runs(shard)
             changes.forget([change for each in taken for change in each.ids])
             current.finish([age_s for each in taken for age_s in each.ages_s], {})
         if taken:
-            with flush._slice(shard):
+            with slices.hold(shard):
                 writes, _unfinished = decisions.decide(shard, [each.run for each in taken])
                 writer.write(writes)
         total.changes += len(taken)

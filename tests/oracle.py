@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from tests.hosts.adapter import Host, Truth
 from workflows_tasks import conf
 from workflows_tasks.models import WorkspaceRecentWorkflow
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog, changes
 from workflows_tasks.projection.flush import flush
 
 
@@ -59,14 +59,14 @@ def _counting(runs: Iterable[Truth]) -> Iterable[Truth]:
 def flush_all() -> None:
     """Flush in this process until nothing can be taken anywhere. A shard where nothing waits is left alone."""
     changes.deal_again()
-    while waiting := [shard.shard for shard in changes.status() if shard.pending]:
+    while waiting := [shard.shard for shard in backlog.status() if shard.pending]:
         for shard in waiting:
             flush(shard)
 
 
 def is_idle() -> bool:
     """Nothing waits for a flush."""
-    return not any(shard.pending for shard in changes.status())
+    return not any(shard.pending for shard in backlog.status())
 
 
 def assert_exact(host: Host) -> list[Row]:

@@ -28,7 +28,7 @@ from workflows_tasks.keys import column_type, text_of
 from workflows_tasks.monitoring.spans import span
 from workflows_tasks.monitoring.telemetry import brief, printable, say
 from workflows_tasks.projection import changes, writer
-from workflows_tasks.projection.changes import oldest_change_s
+from workflows_tasks.projection.backlog import oldest_change_s
 from workflows_tasks.projection.fragments import compose, fragments, not_true
 from workflows_tasks.projection.ranges import EVERYWHERE, Range
 from workflows_tasks.projection.transactions import (

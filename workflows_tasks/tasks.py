@@ -16,7 +16,7 @@ from workflows_tasks.comparison import audit as auditing
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.monitoring import telemetry
 from workflows_tasks.projection import chain
-from workflows_tasks.projection.flush import DB_ERRORS
+from workflows_tasks.projection.transactions import DB_ERRORS
 from workflows_tasks.queues import Periodic
 
 

@@ -14,7 +14,7 @@ from workflows_tasks.capture import catalogue, nudge, record, watch
 from workflows_tasks.host import host
 from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.projection import changes, flush
+from workflows_tasks.projection import backlog, changes, slices
 
 LATE_WINDOWS: Final = 1.0
 """Windows past its due time after which a flush message counts as lost."""
@@ -65,7 +65,7 @@ def _rescan_if_due(row: Installation) -> None:
 
 def _send_missing() -> list[int]:
     """Send a flush message for each shard with pending changes and no flush to come. An overdue one counts as lost."""
-    waiting = changes.shards_pending()
+    waiting = backlog.shards_pending()
     if not waiting:
         return []
     lost_before = Now() - timedelta(seconds=LATE_WINDOWS * conf.settings().flush_window_s)
@@ -78,5 +78,5 @@ def _send_missing() -> list[int]:
     if lost:
         telemetry.messages_lost(lost)
     for shard in lost:
-        flush.count(shard, lost_messages=1)
+        slices.count(shard, lost_messages=1)
     return [shard for shard in waiting if shard not in coming and nudge.send(shard)]

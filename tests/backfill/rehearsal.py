@@ -83,7 +83,7 @@ def _rehearsed(on: Stage, fillers: list[ProcessContainer], runs: int) -> int:
     from demo import history, oracle
     from demo.shape import shapes
     from tests.oracle import is_idle
-    from workflows_tasks.projection import changes
+    from workflows_tasks.projection import backlog
 
     def supervised() -> bool:
         """Celery gives up now and then when its broker goes; a supervisor starts it again."""
@@ -120,7 +120,7 @@ def _rehearsed(on: Stage, fillers: list[ProcessContainer], runs: int) -> int:
     until(
         lambda: supervised() and is_idle(),
         within_s=WITHIN_S,
-        progress=lambda: [each.pending for each in changes.status()],
+        progress=lambda: [each.pending for each in backlog.status()],
     )
     progress, differences = control.status(backfill.pk), oracle.differences()
     status, fill = progress.backfill.status, progress.fill

@@ -172,7 +172,7 @@ def _settle(outcome: Outcome, running: Stage) -> None:
     from demo import oracle
     from tests.oracle import is_idle
     from workflows_tasks import history
-    from workflows_tasks.projection import changes
+    from workflows_tasks.projection import backlog
 
     def is_empty() -> bool:
         """Nothing waits. Whoever was started before the broker was back may give up only now."""
@@ -185,7 +185,7 @@ def _settle(outcome: Outcome, running: Stage) -> None:
     outcome.rows = oracle.expected_rows()
     outcome.differences = [str(each) for each in oracle.differences()]
     outcome.differences += [str(each.as_json()) for each in history.compare(history.EVERYWHERE)]
-    outcome.quarantined = [str(each) for each in changes.quarantined(20)]
+    outcome.quarantined = [str(each) for each in backlog.quarantined(20)]
 
 
 if __name__ == "__main__":

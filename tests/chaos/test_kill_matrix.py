@@ -27,7 +27,7 @@ from tests.waiting import until
 from workflows_tasks import conf, history
 from workflows_tasks.keys import shard_of
 from workflows_tasks.models import CHANGES, WorkspaceRecentWorkflow
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 from workflows_tasks.projection.flush import flush
 
 ALL = "KILL_ALL" in os.environ
@@ -187,7 +187,7 @@ def test_a_flush_struck_at_any_statement(workspace: Workspace, configure: Config
         stopped = strike(act, **each)
         # Another worker flushes: at once if nobody holds the shard, else when the server has ended his session.
         until(lambda: not flush(workspace.shard).is_busy, within_s=20)
-        assert not changes.status()[workspace.shard].pending
+        assert not backlog.status()[workspace.shard].pending
         assert_exact(workspace.host)
         if stopped is not None:
             workspace.older.delete()  # which the one that stands still does not know

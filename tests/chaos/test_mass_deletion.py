@@ -29,7 +29,7 @@ from tests.waiting import until
 from workflows_tasks import conf, history
 from workflows_tasks.keys import shard_of
 from workflows_tasks.models import Shard, WorkspaceRecentWorkflow
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 
 IS_FULL = "MASS_DELETION" in os.environ
 SCALE = 1.0 if IS_FULL else 0.05
@@ -95,7 +95,7 @@ def test_the_table_is_exact_soon(
     print(f"exact after {exact_s:.1f} s with {killed} kills; another workspace visible after {slowest_s:.1f} s at most")  # noqa: T201
     assert oracle.differences() == []
     assert not Shard.objects.exclude(error="").exists()
-    assert changes.quarantined(9) == []
+    assert backlog.quarantined(9) == []
     if not kills:
         assert exact_s < EXACT_WITHIN_S
         assert slowest_s < VISIBLE_WITHIN_S

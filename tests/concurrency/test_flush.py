@@ -42,12 +42,12 @@ def test_a_run_goes_while_a_flush_advances_to_it(given: Given, going: str) -> No
     newest = given.run(0)
     given.settle()
     given.use(newest, 2)
-    first = given.flush("written")
+    first = given.flush("written", "about to begin")
     assert first.is_paused
     go, _ = ways_to_go(given)[going]
     go(newest)
     second = given.flush()
-    first.finish()
+    first.go_on().kill()  # after its first slice
     second.finish()
     given.settle()
 

@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from workflows_tasks.comparison.compare import AGREES, DRIFT, REFUSED, UNFILLED, WAITING, Difference, advice_to_fill
 from workflows_tasks.comparison.verify import Part
 from workflows_tasks.monitoring.status import age, counted
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 
 STATES: Final = (DRIFT, REFUSED, UNFILLED, WAITING, AGREES)
 """The worst first."""
@@ -93,5 +93,5 @@ def _what_waits() -> str:
 def _waiting() -> tuple[int, float]:
     """Changes that wait, and the age of the oldest; nothing where the log cannot be read."""
     with suppress(DatabaseError):
-        return sum(shard.pending for shard in changes.status()), changes.oldest_change_s()
+        return sum(shard.pending for shard in backlog.status()), backlog.oldest_change_s()
     return 0, 0.0

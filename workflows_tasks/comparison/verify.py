@@ -14,7 +14,7 @@ from workflows_tasks.comparison.compare import DRIFT, REFUSED, Difference, compa
 from workflows_tasks.host import host
 from workflows_tasks.keys import text_of
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.projection import changes, flush
+from workflows_tasks.projection import changes, flush, slices
 from workflows_tasks.projection.fragments import compose
 from workflows_tasks.projection.ranges import EVERYWHERE, Range
 from workflows_tasks.sql import Sql, quoted, rows, value
@@ -66,7 +66,7 @@ def repair(differences: Iterable[Difference]) -> int:
     drift = [each for each in wrong if each.state == DRIFT]
     if drift:
         telemetry.drift_found(differences=len(drift), first=drift[0].as_json())
-        flush.count(0, drift=len(drift))
+        slices.count(0, drift=len(drift))
     return changes.log_runs(run for each in wrong for run in each.runs)
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.projection import changes
-from workflows_tasks.projection.changes import Quarantined
+from workflows_tasks.projection import backlog
+from workflows_tasks.projection.backlog import Quarantined
 from workflows_tasks.projection.fragments import compose, fragments
 from workflows_tasks.sql import quoted, rows
 
@@ -138,9 +138,9 @@ def status() -> Status:
     kept = _kept()
     shards = [
         ShardStatus(each.shard, each.pending, each.scopes, each.oldest_s, each.quarantined, **kept.get(each.shard, {}))
-        for each in changes.status()
+        for each in backlog.status()
     ]
-    quarantined = changes.quarantined(QUARANTINED_SHOWN) if any(shard.quarantined for shard in shards) else []
+    quarantined = backlog.quarantined(QUARANTINED_SHOWN) if any(shard.quarantined for shard in shards) else []
     return Status(shards, _rows(), **_installation(), quarantined=quarantined)
 
 

@@ -17,8 +17,9 @@ from workflows_tasks import conf
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import Shard
 from workflows_tasks.monitoring import spans
-from workflows_tasks.projection.flush import DB_ERRORS, Flushed, flush, has_changes
+from workflows_tasks.projection.flush import Flushed, flush, has_changes
 from workflows_tasks.projection.fragments import compose
+from workflows_tasks.projection.transactions import DB_ERRORS
 from workflows_tasks.sql import Sql, execute, quoted, rows, value
 
 CHANGES_A_WINDOW: Final = 5

@@ -8,31 +8,22 @@ Invariant: a row is the newest over all runs of its key whose last change has be
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Final
-
-from django.db import DatabaseError, InterfaceError, connections
-from django.db.models.functions import Coalesce, Now
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from workflows_tasks import conf
 from workflows_tasks.capture.record import check_shards, installation
 from workflows_tasks.errors import WrongShards
-from workflows_tasks.host import host
-from workflows_tasks.models import Installation, Shard
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.projection import changes, decisions, scopes, transactions, writer
+from workflows_tasks.projection import backlog, changes, decisions, scopes, slices, transactions, writer
 from workflows_tasks.projection.changes import Change, Scope
-from workflows_tasks.projection.fragments import compose
 from workflows_tasks.projection.searches import Key
-from workflows_tasks.sql import Sql, quoted, rows
-
-DB_ERRORS: Final = (DatabaseError, InterfaceError)
+from workflows_tasks.projection.slices import Slice
+from workflows_tasks.projection.transactions import DB_ERRORS
+from workflows_tasks.sql import Sql, rows
 
 BUSY_S: Final = 0.1
 """Seconds until ``flush_all`` asks again for shards that others hold."""
@@ -53,39 +44,6 @@ class Flushed:
     """Another flush holds the shard."""
 
 
-class _ShardBusy(Exception):
-    """Another flush holds the shard's lock."""
-
-
-@dataclass(slots=True)
-class _Slice:
-    """The transaction that holds a shard."""
-
-    shard: int
-    counters: dict[str, float]
-    was_failing: bool
-    started_s: float = field(default_factory=time.monotonic)
-    done: int = 0
-
-    def finish(self, ages_s: Sequence[float], counts: Mapping[str, int]) -> None:
-        """Count what was done in the shard's row.
-
-        Args:
-            ages_s: how long ago, when they were taken, the changes were written that the slice has forgotten.
-        """
-        took_s = time.monotonic() - self.started_s
-        self.done = len(ages_s)
-        for name, count in {**counts, "slices": 1, "changes": self.done}.items():
-            self.counters[name] = self.counters.get(name, 0) + count
-        telemetry.observe(self.counters, "commit_to_visible", *(max(age_s + took_s, 0.0) for age_s in ages_s))
-        telemetry.observe(self.counters, "slice_seconds", took_s)
-        _shard(self.shard).update(counters=self.counters, flushed_at=Now(), error="", failing_since=None)
-        if self.was_failing:
-            _shard(self.shard).update(due_at=None)  # the end of a pause, for which no message was sent
-            telemetry.flush_recovered(shard=self.shard)
-        telemetry.slice_flushed(shard=self.shard, changes=self.done, counts=counts, took_s=took_s)
-
-
 def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
     """Flush a shard until nothing can be taken, or a quarter of the time limit is over.
 
@@ -100,20 +58,20 @@ def flush(shard: int, *, nudge_failures: int = 0) -> Flushed:
     total = Flushed()
     until_s = time.monotonic() + conf.settings().flush_time_limit_s / 4
     if nudge_failures:
-        count(shard, nudge_failures=nudge_failures)
+        slices.count(shard, nudge_failures=nudge_failures)
     try:
         while _flush_runs(shard, total, until_s) + _flush_scope(shard, total):  # "+" runs both, each time
             if time.monotonic() >= until_s:
                 total.more = True
                 break
-    except _ShardBusy:
+    except slices.ShardBusy:
         total.is_busy = True
     except WrongShards as error:
         if has_changes(shard):  # else nobody would clear it
-            _note_failure(shard, error, pause_s=None)  # another process's flush may come at once
+            slices.note_failure(shard, error, pause_s=None)  # another process's flush may come at once
         raise
     except DB_ERRORS as error:
-        _note_failure(shard, error, pause_s=conf.settings().pause_s)
+        slices.note_failure(shard, error, pause_s=conf.settings().pause_s)
         raise
     return total
 
@@ -146,33 +104,22 @@ def flush_all(progress: Callable[[int], None] = lambda _: None, waits: Callable[
             is_cut_short = is_cut_short or done.is_busy or done.more
         changes.deal_again()
         # What a scope was replaced by is younger than the scope, and may not be flushed yet.
-        waiting = changes.shards_pending(before=None if is_cut_short else now)
+        waiting = backlog.shards_pending(before=None if is_cut_short else now)
         if waiting and total.changes == before:
             waits()
             time.sleep(BUSY_S)
     return total
 
 
-def count(shard: int, **counts: int) -> None:
-    """Add to counters of a shard, in a transaction of its own."""
-    try:
-        with _slice(shard) as current:
-            for name, number in counts.items():
-                current.counters[name] = current.counters.get(name, 0) + number
-            _shard(shard).update(counters=current.counters)
-    except _ShardBusy:
-        return  # a lost count is better than a wait
-
-
 def has_changes(shard: int) -> bool:
     """Whether the shard has a change that can be taken."""
-    return bool(changes.shards_pending(only=shard))
+    return bool(backlog.shards_pending(only=shard))
 
 
 def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     """One slice of changes of runs; True if it flushed any."""
     try:
-        with _slice(shard) as current:
+        with slices.hold(shard) as current:
             must_recompute, written, ages_s = decisions.advance(shard)
             if must_recompute:
                 written = _recompute(current, changes.take_runs(shard))
@@ -187,7 +134,7 @@ def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
     return current.done > 0 or written > 0  # a full slice may have forgotten nothing yet
 
 
-def _recompute(current: _Slice, pending: Sequence[Change]) -> int:
+def _recompute(current: Slice, pending: Sequence[Change]) -> int:
     """Advance or recompute the rows of these changes, and forget them; returns how many rows were written."""
     writes, unfinished = decisions.decide(current.shard, list(dict.fromkeys(change.run for change in pending)))
     written = writer.write(writes)
@@ -207,7 +154,7 @@ def _flush_scope(shard: int, total: Flushed) -> bool:
     """One slice of scopes of one lookup; True if there were any."""
     scope: Scope | None = None
     try:
-        with _slice(shard) as current:
+        with slices.hold(shard) as current:
             scope = changes.take_scope(shard)
             if scope is None:
                 return False
@@ -221,7 +168,7 @@ def _flush_scope(shard: int, total: Flushed) -> bool:
     return True
 
 
-def _resolve(current: _Slice, scope: Scope) -> None:
+def _resolve(current: Slice, scope: Scope) -> None:
     parts = scopes.resolve(current.shard, scope)
     current.finish([], {"scopes_split": int(parts > 0)})
     if parts:
@@ -230,13 +177,13 @@ def _resolve(current: _Slice, scope: Scope) -> None:
 
 def _narrow_down(shard: int, scope: Scope) -> None:
     """Resolve one scope in which the database may refuse something. If so split it, and if that fails quarantine it."""
-    steps: tuple[Callable[[_Slice], object], ...] = (
+    steps: tuple[Callable[[Slice], object], ...] = (
         lambda current: _resolve(current, scope),
         lambda current: scopes.split_refused(current.shard, scope),
     )
     for step in steps:
         try:
-            with _slice(shard) as current:
+            with slices.hold(shard) as current:
                 step(current)
         except DB_ERRORS as error:
             if not transactions.is_refusal(error):
@@ -244,7 +191,7 @@ def _narrow_down(shard: int, scope: Scope) -> None:
             reason = telemetry.brief(error)
         else:
             return
-    with _slice(shard):
+    with slices.hold(shard):
         changes.quarantine(scope.ids, reason)
     telemetry.quarantined(shard=shard, what=str(scope), why=reason)
 
@@ -267,7 +214,7 @@ def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
     while parts and time.monotonic() < until_s:
         part = parts.popleft()
         try:
-            with _slice(shard) as current:
+            with slices.hold(shard) as current:
                 total.rows += _recompute(current, part)
         except DB_ERRORS as error:
             if not transactions.is_refusal(error):
@@ -298,67 +245,7 @@ def _by_workspace(pending: Sequence[Change]) -> list[list[Change]]:
 
 
 def _quarantine(shard: int, change: Change, reason: BaseException) -> None:
-    with _slice(shard) as current:
+    with slices.hold(shard) as current:
         changes.quarantine(change.ids, telemetry.brief(reason))
         current.finish([], {"quarantined": 1})
     telemetry.quarantined(shard=shard, what=f"run={change.run}", why=telemetry.brief(reason))
-
-
-@contextmanager
-def _slice(shard: int) -> Iterator[_Slice]:
-    """A transaction that holds the shard's lock: one flush writes a shard at a time.
-
-    The lock is taken by a statement of its own. The next statement's snapshot is newer, so it shows all that the
-    previous holder committed, and every run whose change it shows.
-
-    Raises:
-        _ShardBusy: another flush has it. Nobody waits: that one goes on until it finds nothing.
-        WrongShards: see ``flush``.
-    """
-    with transactions.read_committed(transactions.flush_limits()):
-        yield _lock_shard(shard)
-
-
-def _lock_shard(shard: int) -> _Slice:
-    held = next(iter(rows(_lock(shard))), None)
-    # Made anew where a host's test truncated it.
-    shards = installation().shards if held is None or held[2] is None else held[2]
-    check_shards(shards)
-    if held is None:
-        _, was_missing = Shard.objects.using(host().database).get_or_create(number=shard)
-        if not was_missing:
-            raise _ShardBusy
-        held = ("{}", False, shards)
-    counters, was_failing, _ = held
-    return _Slice(shard, json.loads(counters), was_failing)
-
-
-def _lock(shard: int) -> Sql:
-    return compose(
-        """SELECT shard.counters::text, shard.failing_since IS NOT NULL,
-            (SELECT installation.shards FROM {installation_table} AS installation WHERE installation.id = {only})
-        FROM {shard_table} AS shard WHERE shard.number = {shard} FOR UPDATE OF shard SKIP LOCKED""",
-        shard_table=quoted(Shard._meta.db_table),
-        installation_table=quoted(Installation._meta.db_table),
-        shard=shard,
-        only=Installation.ONLY,
-    )
-
-
-def _shard(shard: int) -> Any:
-    return Shard.objects.using(host().database).filter(number=shard)
-
-
-def _note_failure(shard: int, error: BaseException, *, pause_s: float | None) -> None:
-    """Store the error in the shard's row, and since when the shard fails. The next flush is due after a pause."""
-    pause = {} if pause_s is None else {"due_at": Now() + timedelta(seconds=pause_s)}
-    telemetry.flush_failed(error, shard=shard)
-    connections[host().database].close_if_unusable_or_obsolete()
-    try:
-        counters = dict(_shard(shard).values_list("counters", flat=True).first() or {})
-        counters["failures"] = counters.get("failures", 0) + 1
-        _shard(shard).update(
-            counters=counters, error=telemetry.brief(error), failing_since=Coalesce("failing_since", Now()), **pause
-        )  # fmt: skip
-    except DB_ERRORS:
-        return  # the database is away, or read-only: health says so

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from django.db import DataError, connections, transaction
+from django.db import DatabaseError, DataError, InterfaceError, connections, transaction
 
 from workflows_tasks import conf
 from workflows_tasks.errors import NothingCommits
 from workflows_tasks.host import host
 from workflows_tasks.sql import cursor
+
+DB_ERRORS: Final = (DatabaseError, InterfaceError)
+"""What Django raises for an error of the database or of the connection."""
 
 NOT_A_REFUSAL: Final = ("08", "25", "40", "42", "53", "55", "57", "58")
 """Classes of SQLSTATE that say nothing about a value: connection, transaction, a column or a right that is missing, a

@@ -19,7 +19,7 @@ from workflows_tasks.comparison import verify
 from workflows_tasks.comparison.compare import DRIFT, compare
 from workflows_tasks.models import Shard
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.projection import changes, flush
+from workflows_tasks.projection import backlog, flush
 from workflows_tasks.projection.ranges import EVERYWHERE, Range
 
 pytestmark = pytest.mark.host_independent
@@ -56,9 +56,9 @@ def test_every_corruption_at_once_is_found_and_repaired(
 
 def test_what_waits_is_not_repaired(three: ThreeWorkspaces) -> None:
     three.run(5)
-    before = sum(shard.pending for shard in changes.status())
+    before = sum(shard.pending for shard in backlog.status())
     assert verify.repair(compare(EVERYWHERE)) == 0
-    assert sum(shard.pending for shard in changes.status()) == before
+    assert sum(shard.pending for shard in backlog.status()) == before
     assert counted("drift") == 0
 
 
@@ -71,7 +71,7 @@ def test_what_was_refused_is_tried_again(three: ThreeWorkspaces) -> None:
     assert verify.repair(compare(EVERYWHERE)) == 1
     flush_all()
     assert assert_exact(three.host) == []
-    left = [each for each in changes.quarantined(50) if each.workspace is not None]
+    left = [each for each in backlog.quarantined(50) if each.workspace is not None]
     assert not left, "it went along with the later change of its run"
 
 

@@ -324,12 +324,12 @@ class World:
         from workflows_tasks.comparison.compare import compare
         from workflows_tasks.comparison.verify import parts
         from workflows_tasks.models import WorkspaceRecentWorkflow
-        from workflows_tasks.projection import changes
+        from workflows_tasks.projection import backlog
         from workflows_tasks.projection.flush import flush_all
         from workflows_tasks.projection.ranges import EVERYWHERE
 
         flush_all()
-        assert not any(shard.pending or shard.quarantined for shard in changes.status()), changes.quarantined(3)
+        assert not any(shard.pending or shard.quarantined for shard in backlog.status()), backlog.quarantined(3)
         rows = self.expected()
         stored = WorkspaceRecentWorkflow.objects.values_list(
             "workspace_id", "published_run_id", "last_used_at", "last_run_id"
@@ -475,7 +475,7 @@ def refused(shape: Shape, directory: Path, name: str, *, seed: int = 0) -> None:
     from django.db import connection
 
     from workflows_tasks.models import WorkspaceRecentWorkflow
-    from workflows_tasks.projection import changes
+    from workflows_tasks.projection import backlog
     from workflows_tasks.projection.flush import flush
 
     call_command("migrate", "workflows_tasks", "zero", verbosity=0)
@@ -497,9 +497,9 @@ def refused(shape: Shape, directory: Path, name: str, *, seed: int = 0) -> None:
                 spelled = world.chance.choice([str.upper, str.lower])(getattr(run, column))
                 world.models.Run.objects.filter(pk=run.pk).update(**{column: spelled})
         for _ in range(10):
-            for shard in changes.shards_pending():
+            for shard in backlog.shards_pending():
                 flush(shard)
-        assert not changes.shards_pending(), changes.status()
+        assert not backlog.shards_pending(), backlog.status()
 
 
 def main() -> None:

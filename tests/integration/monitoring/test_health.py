@@ -285,9 +285,9 @@ def test_flushes_fail_and_all_goes_on_by_itself_afterwards(
 
 
 def flush_of(shard: int) -> Any:
-    from workflows_tasks.projection import changes
+    from workflows_tasks.projection import backlog
 
-    return changes.status()[shard]
+    return backlog.status()[shard]
 
 
 def test_the_quarantine(sound: Host, run: Any) -> None:

@@ -35,7 +35,7 @@ from workflows_tasks.models import Installation
 from workflows_tasks.monitoring import opentelemetry, telemetry
 from workflows_tasks.monitoring.prometheus import PREFIX, exposition
 from workflows_tasks.monitoring.status import status
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 
 pytestmark = pytest.mark.host_independent
 
@@ -71,7 +71,7 @@ def told(span: ReadableSpan) -> dict[str, Any]:
 
 
 def shard_that_waits() -> int:
-    (shard,) = changes.shards_pending()
+    (shard,) = backlog.shards_pending()
     return shard
 
 

@@ -24,7 +24,7 @@ from tests.threads import ShardLock
 from workflows_tasks import conf, history, keys, queues
 from workflows_tasks.capture import nudge
 from workflows_tasks.models import Shard
-from workflows_tasks.projection import chain, changes
+from workflows_tasks.projection import backlog, chain
 from workflows_tasks.projection import flush as flushing
 from workflows_tasks.tasks import flush
 
@@ -174,7 +174,7 @@ def test_a_worker_waits_longer_for_redis_than_a_save_does(
 def test_an_idle_shard_costs_nothing(live: Host, connected: Gate, taken: Taken, shard: int) -> None:
     flush(shard)
     assert taken() == []
-    assert not changes.status()[shard].pending
+    assert not backlog.status()[shard].pending
 
 
 @host_independent
@@ -304,7 +304,7 @@ def test_a_message_too_many_finds_the_shard_busy_or_empty_and_sends_nothing(
     with ShardLock(shard):
         flush(shard)
     assert taken() == []
-    assert changes.status()[shard].pending == 1
+    assert backlog.status()[shard].pending == 1
 
 
 @host_independent
@@ -371,7 +371,7 @@ def test_a_rolled_back_save_sends_nothing(live: Host, connected: Gate, run: Any,
 def test_a_save_of_other_fields_sends_nothing(live: Host, connected: Gate, run: Any, taken: Taken, shard: int) -> None:
     live.save_irrelevant(run)
     assert taken() == []
-    assert not changes.status()[shard].pending
+    assert not backlog.status()[shard].pending
     live.hide(run)  # update_fields as well, but one that matters
     assert len(taken()) == 1
 

@@ -16,7 +16,7 @@ from tests.hosts.adapter import Host
 from tests.integration.nudge.conftest import Taken, perform
 from tests.oracle import flush_all
 from workflows_tasks.capture import nudge
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 
 pytestmark = pytest.mark.host_independent
 
@@ -29,7 +29,7 @@ def statements(run: Any, live: Host) -> list[str]:
 
 
 def pending() -> int:
-    return sum(shard.pending for shard in changes.status())
+    return sum(shard.pending for shard in backlog.status())
 
 
 def test_a_save_does_no_sql_of_ours(live: Host, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from kombu.asynchronous import set_event_loop
 
 from tests import broker
 from tests.waiting import until
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 
 
 class Worker:
@@ -40,7 +40,7 @@ class Worker:
         from celery.worker.state import active_requests, reserved_requests
 
         return not (
-            any(shard.pending for shard in changes.status())
+            any(shard.pending for shard in backlog.status())
             or reserved_requests
             or active_requests
             or broker.waiting(self._app, self._queue)

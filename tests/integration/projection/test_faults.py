@@ -16,7 +16,7 @@ from tests.sessions import execute, locked, query, role
 from workflows_tasks.capture.tables import tables
 from workflows_tasks.host import host as resolved
 from workflows_tasks.models import CHANGES, Installation, Shard, WorkspaceRecentWorkflow
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 from workflows_tasks.projection.flush import flush
 
 pytestmark = pytest.mark.host_independent
@@ -102,7 +102,7 @@ def test_it_quarantines_nothing_and_all_goes_on_afterwards(
         assert connection.get_autocommit()
     assert set(stored()) == before
     assert query(f"SELECT count(*) FROM {CHANGES}") == [(waiting,)]
-    assert changes.quarantined(9) == []
+    assert backlog.quarantined(9) == []
     failing = Shard.objects.get(number=near.shard)
     if fault is not read_only:  # nobody can note anything there
         assert failing.error
@@ -126,6 +126,6 @@ def test_a_row_that_somebody_else_has_locked_is_no_refusal(live: Host, configure
     of_table = f'SELECT FROM "{WorkspaceRecentWorkflow._meta.db_table}" FOR UPDATE'
     with locked(of_table), pytest.raises(DatabaseError):
         flush(near.shard)
-    assert changes.quarantined(9) == []
+    assert backlog.quarantined(9) == []
     flush_all()
     assert_exact(live)

@@ -14,7 +14,7 @@ from tests.oracle import assert_exact, flush_all
 from tests.sessions import execute, query
 from workflows_tasks import history
 from workflows_tasks.models import CHANGES
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog, changes
 from workflows_tasks.projection import flush as flushing
 from workflows_tasks.projection.flush import flush
 from workflows_tasks.projection.transactions import is_refusal
@@ -30,7 +30,7 @@ def near(live: Host) -> Neighbours:
 
 def quarantined() -> set[tuple[int, str | None, str | None]]:
     """Shard, run and scope of all that is in quarantine."""
-    return {(each.shard, each.run, each.scope) for each in changes.quarantined(1_000)}
+    return {(each.shard, each.run, each.scope) for each in backlog.quarantined(1_000)}
 
 
 def of_runs(near: Neighbours, *runs: Any) -> set[tuple[int, str | None, str | None]]:
@@ -61,7 +61,7 @@ def test_one_change_in_a_slice(live: Host, near: Neighbours, refuse: Refuse) -> 
         flush_all()
         assert_exact_but_for(live, bad)
         assert quarantined() == of_runs(near, bad)
-        assert {"refused" in each.error or "index row" in each.error for each in changes.quarantined(9)} == {True}
+        assert {"refused" in each.error or "index row" in each.error for each in backlog.quarantined(9)} == {True}
         assert near.counters()["quarantined"] >= 1
         assert not near.error()
     changes.retry_quarantined()
@@ -136,7 +136,7 @@ def test_it_is_tried_again_slowly(live: Host, near: Neighbours) -> None:
             flush_all()
             assert not near.error()
     assert waits == [1.0, 2.0, 4.0]
-    assert [each.tries for each in changes.quarantined(9)] == [4]
+    assert [each.tries for each in backlog.quarantined(9)] == [4]
 
 
 def test_until_its_time_has_come_it_is_not_taken(live: Host, near: Neighbours) -> None:
@@ -145,7 +145,7 @@ def test_until_its_time_has_come_it_is_not_taken(live: Host, near: Neighbours) -
         flush_all()
     flush_all()
     assert quarantined() == of_runs(near, bad)
-    assert not any(shard.pending for shard in changes.status())
+    assert not any(shard.pending for shard in backlog.status())
 
 
 def test_a_later_change_of_the_run_takes_it_along(live: Host, near: Neighbours) -> None:

@@ -16,7 +16,7 @@ from tests.oracle import assert_exact, flush_all, stored
 from tests.sessions import execute, query
 from workflows_tasks import history
 from workflows_tasks.models import CHANGES, Shard, WorkspaceRecentWorkflow
-from workflows_tasks.projection import changes, decisions, searches
+from workflows_tasks.projection import backlog, changes, decisions, searches
 from workflows_tasks.projection import flush as flushing
 from workflows_tasks.projection.changes import Scope
 from workflows_tasks.projection.flush import Flushed, flush
@@ -126,7 +126,7 @@ def test_a_flood_is_not_read_to_see_where_changes_wait(live: Host, near: Neighbo
     execute(f"ANALYZE {CHANGES}")
     with transaction.atomic():
         before = rows_read()
-        assert changes.shards_pending() == [near.shard]
+        assert backlog.shards_pending() == [near.shard]
         assert rows_read() - before < 100
 
 
@@ -250,7 +250,7 @@ def test_a_flush_goes_on_after_a_slice_that_forgot_nothing(
     fill(near, 6, workflows=3)
     hide_all(near)
     flush(near.shard)
-    assert not changes.shards_pending()
+    assert not backlog.shards_pending()
     assert_exact(live)
 
 
@@ -262,7 +262,7 @@ def test_flushing_all_waits_for_what_replaces_a_scope(
     changes.log_everything()
     monkeypatch.setattr(flushing, "time", SimpleNamespace(monotonic=count(0, 100).__next__))
     flushing.flush_all()
-    assert not changes.shards_pending()
+    assert not backlog.shards_pending()
 
 
 def test_flushing_all_ends_beside_writers(live: Host, near: Neighbours) -> None:
@@ -278,4 +278,4 @@ def test_flushing_all_ends_beside_writers(live: Host, near: Neighbours) -> None:
 
     save(0)
     assert flushing.flush_all(save).changes
-    assert changes.shards_pending()
+    assert backlog.shards_pending()

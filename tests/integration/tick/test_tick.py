@@ -23,7 +23,7 @@ from workflows_tasks.capture.tables import tables
 from workflows_tasks.capture.triggers import ROW_TRIGGER
 from workflows_tasks.models import CHANGES, Installation, Shard
 from workflows_tasks.monitoring import telemetry
-from workflows_tasks.projection import changes
+from workflows_tasks.projection import backlog
 from workflows_tasks.tasks import audit, flush
 from workflows_tasks.tasks import tick as task
 from workflows_tasks.tick import tick
@@ -52,7 +52,7 @@ def silent(live: Host, taken: Taken) -> Any:
 
 
 def waiting() -> list[int]:
-    return [shard.shard for shard in changes.status() if shard.pending]
+    return [shard.shard for shard in backlog.status() if shard.pending]
 
 
 def counted(name: str) -> float:

@@ -23,7 +23,7 @@ from workflows_tasks.models import CHANGES, Shard
 from workflows_tasks.monitoring import health, telemetry
 from workflows_tasks.monitoring.status import Status, age, ago, counted, status
 from workflows_tasks.monitoring.telemetry import printable
-from workflows_tasks.projection import changes, flush
+from workflows_tasks.projection import backlog, changes, flush
 from workflows_tasks.projection.ranges import Range
 from workflows_tasks.sql import quoted, rows
 
@@ -116,7 +116,7 @@ class Command(ActionCommand):
 
     def _flush(self, **options: Any) -> None:
         retried = changes.retry_quarantined() if options["retry"] else 0
-        waiting = sum(shard.pending for shard in changes.status())
+        waiting = sum(shard.pending for shard in backlog.status())
         with self.bar(waiting, quiet=options["json"], label="flushing") as progress:
             done = flush.flush_all(progress, self._who_holds(quiet=options["json"]))
         if options["json"]:
