@@ -36,7 +36,7 @@ AFTER: Final = {
     "taken": "array_agg(id::text),",
     "scope taken": "AND run IS NULL AND",
     "decided": "concerned AS",
-    "searched": "wanted.position",
+    "searched": ")) IS TRUE",
     "written": f'INSERT INTO "{TABLE}"',
     "recomputed": "WITH locked AS MATERIALIZED",
     "compared": "difference AS MATERIALIZED",

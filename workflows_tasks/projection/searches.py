@@ -107,7 +107,11 @@ def _sizes(keys: Sequence[Key]) -> dict[str, int | None]:
 
 
 def _pass_over(keys: Sequence[Key]) -> dict[Key, Newest]:
-    """Read all runs of the keys' workspaces once."""
+    """Read all runs of the keys' workspaces once.
+
+    Each run is looked up in a hash of the keys. ``IS TRUE`` keeps this from becoming a join. A join may be a nested
+    loop: where statistics know little of a workspace yet, that would compare each run with each key.
+    """
     parts = fragments()
     columns = [list(column) for column in zip(*keys, strict=True)]
     of_workspace = compose(
@@ -116,17 +120,23 @@ def _pass_over(keys: Sequence[Key]) -> dict[Key, Newest]:
     )
     statement = compose(
         """
-        SELECT DISTINCT ON (wanted.position) wanted.position - 1, keyed.used_at::text, {run}
+        SELECT DISTINCT ON (keyed.workspace, keyed.uid, keyed.workflow)
+            {workspace}, keyed.uid, {workflow}, keyed.used_at::text, {run}
         FROM {keyed}
-        JOIN unnest({workspaces}, {uids}, {workflows}) WITH ORDINALITY AS wanted(workspace, uid, workflow, position)
-          ON wanted.workspace::{workspace_type} = keyed.workspace AND wanted.uid = keyed.uid
-         AND wanted.workflow::{workflow_type} = keyed.workflow
-        ORDER BY wanted.position, keyed.used_at DESC, keyed.run DESC
+        WHERE ((keyed.workspace, keyed.uid, keyed.workflow) IN (
+            SELECT wanted.workspace::{workspace_type}, wanted.uid, wanted.workflow::{workflow_type}
+            FROM unnest({workspaces}, {uids}, {workflows}) AS wanted(workspace, uid, workflow)
+        )) IS TRUE
+        ORDER BY keyed.workspace, keyed.uid, keyed.workflow, keyed.used_at DESC, keyed.run DESC
         """,
-        run=text_of("keyed.run"), keyed=keyed(parts.live, of_workspace),
+        # As our columns print them, for that is what the keys were read from.
+        workspace=text_of(f"keyed.workspace::{parts.workspace_type}"),
+        workflow=text_of(f"keyed.workflow::{parts.workflow_type}"), run=text_of("keyed.run"),
+        keyed=keyed(parts.live, of_workspace),
         workspaces=array(columns[0]), uids=array(columns[1]), workflows=array(columns[2]),
     )  # fmt: skip
-    return _by_key(keys, statement)
+    left = {Key(*key): Newest(used_at, run) for *key, used_at, run in rows(statement)}
+    return {key: left.get(key, NONE_LEFT) for key in keys}
 
 
 def _walk(keys: Sequence[Key]) -> dict[Key, Newest]:
@@ -136,10 +146,10 @@ def _walk(keys: Sequence[Key]) -> dict[Key, Newest]:
     for page in (*PAGES, None):
         if not missing:
             break
-        results = _by_key(missing, join(" UNION ALL ", [_walk_of(n, key, page) for n, key in enumerate(missing)]))
-        done |= results
-        missing = [key for key in missing if results[key] == NONE_LEFT]
-    return done
+        walks = join(" UNION ALL ", [_walk_of(n, key, page) for n, key in enumerate(missing)])
+        done |= {missing[position]: Newest(used_at, run) for position, used_at, run in rows(walks)}
+        missing = [key for key in missing if key not in done]
+    return done | dict.fromkeys(missing, NONE_LEFT)
 
 
 def _walk_of(position: int, key: Key, page: int | None) -> Sql:
@@ -163,8 +173,3 @@ def _walk_of(position: int, key: Key, page: int | None) -> Sql:
         position=position, run=text_of("live.run"), where=join(" AND ", where), page=page or 1,
         of_workflow=of_workflow,
     )  # fmt: skip
-
-
-def _by_key(keys: Sequence[Key], statement: Sql) -> dict[Key, Newest]:
-    by_position = {position: Newest(used_at, run) for position, used_at, run in rows(statement)}
-    return {key: by_position.get(position, NONE_LEFT) for position, key in enumerate(keys)}

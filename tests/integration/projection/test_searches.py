@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.hosts.adapter import Host, moment
 from tests.integration.projection.neighbours import Neighbours
 from tests.oracle import expected
+from tests.sessions import query
 from workflows_tasks import history, keys
 from workflows_tasks.host import host as resolved
 from workflows_tasks.projection import searches
@@ -119,6 +120,16 @@ def test_a_pass_reads_a_bounded_number_of_workspaces(live: Host, monkeypatch: py
     assert statements(wanted) == (1, 1, 0)
     monkeypatch.setattr(searches, "PASS_STATEMENT_RUNS", 15)
     assert statements(wanted) == (1, 3, 0)
+
+
+def test_a_pass_compares_no_run_with_each_key(live: Host) -> None:
+    """It looks each run up in a hash of the keys, whatever the planner believes about the workspace."""
+    near = Neighbours(live)
+    with CaptureQueriesContext(connection) as captured:
+        searches.newest(a_key_of_each(near, 50), until_s=FOR_EVER_S)
+    (one_pass,) = [each["sql"] for each in captured.captured_queries if "AS wanted(workspace" in each["sql"]]
+    plan = "\n".join(line for (line,) in query(f"EXPLAIN {one_pass}"))
+    assert "hashed SubPlan" in plan
 
 
 def test_a_walk_ends_at_the_newest_page_as_a_rule(live: Host, monkeypatch: pytest.MonkeyPatch) -> None:
