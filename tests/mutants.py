@@ -388,7 +388,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "forget-untaken": Mutant(
         "that an advance forgets what it took: it forgets all of these workspaces",
-        _reworded((r"ctid = ANY\(ARRAY\(SELECT place FROM picked\)\)", "workspace IN (SELECT workspace FROM picked)")),
+        _reworded(
+            (r"ctid = ANY\(ARRAY\(SELECT place FROM _picked\)\)", "workspace IN (SELECT workspace FROM _picked)")
+        ),
         [f"{FLUSH}what_a_slice_does_not_take_keeps_its_change"],
     ),
     "forget-unfinished": Mutant(
@@ -430,8 +432,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "an advance's key order",
         _reworded(
             (
-                "NOT EXISTS \\(SELECT FROM not_true\\) ORDER BY workspace, uid, workflow",
-                "NOT EXISTS (SELECT FROM not_true) ORDER BY workspace DESC, uid DESC, workflow DESC",
+                "NOT EXISTS \\(SELECT FROM _not_true\\) ORDER BY workspace, uid, workflow",
+                "NOT EXISTS (SELECT FROM _not_true) ORDER BY workspace DESC, uid DESC, workflow DESC",
             )
         ),
         [f"{KEY_ORDER}advances"],
@@ -443,7 +445,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "truth-not-asked": Mutant(
         "that an advance asks which rows are not true any more",
-        _reworded((r"SELECT EXISTS \(SELECT FROM not_true\)", "SELECT false")),
+        _reworded((r"SELECT EXISTS \(SELECT FROM _not_true\)", "SELECT false")),
         [f"{KEY_ORDER}recomputes"],
     ),
     "kinds-apart": Mutant(

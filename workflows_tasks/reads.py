@@ -204,14 +204,14 @@ def _body() -> str:
     return literal(
         compose(
             """
-DECLARE page record;
+DECLARE _page record;
 BEGIN
-    FOR page IN {merged} LOOP
-        IF page.used_at IS NULL THEN
+    FOR _page IN {merged} LOOP
+        IF _page.used_at IS NULL THEN
             RETURN QUERY EXECUTE $searched${searched}$searched$ USING $1, $2, $3;
             RETURN;
         END IF;
-        RETURN NEXT page;
+        RETURN NEXT _page;
     END LOOP;
 END
 """,
@@ -275,13 +275,13 @@ def _true_rows() -> Sql:
     """
     return compose(
         """
-                (WITH page AS MATERIALIZED (
+                (WITH _true AS MATERIALIZED (
                     SELECT stored.*, named.used_at FROM {table} AS stored CROSS JOIN LATERAL (
                         SELECT live.used_at FROM {live} WHERE {of_row} LIMIT 1
                     ) AS named -- a row at a time, in the order of the page, and no further than that
                     WHERE {of_page} ORDER BY stored.day DESC, stored.last_used_at DESC, stored.last_run_id DESC LIMIT $3
                 )
-                SELECT id, published_run_id, used_at, last_run_id FROM page
+                SELECT id, published_run_id, used_at, last_run_id FROM _true
                 UNION ALL
                 SELECT stored.id, stored.published_run_id, newest.used_at, newest.run
                 FROM {table} AS stored CROSS JOIN LATERAL (
@@ -291,7 +291,9 @@ def _true_rows() -> Sql:
                     ORDER BY live.used_at DESC, live.run DESC LIMIT 1
                 ) AS newest
                 WHERE {of_page} AND {not_true}
-                  AND stored.day >= coalesce((SELECT day FROM page ORDER BY {order} OFFSET $3 - 1 LIMIT 1), '-infinity')
+                  AND stored.day >= coalesce(
+                      (SELECT day FROM _true ORDER BY {order} OFFSET $3 - 1 LIMIT 1), '-infinity'
+                  )
                 )""",
         of_page=_OF_PAGE.format(fragments().workspace_type), of_row=_OF_ROW, order=_ORDER, not_true=not_true(),
         of_user=_OF_USER.format(fragments().user_type),

@@ -23,7 +23,7 @@ WITHIN_S: Final = 20.0
 TABLE: Final = WorkspaceRecentWorkflow._meta.db_table
 
 BEFORE: Final = {
-    "about to begin": "set_config(",
+    "about to begin": "set_config(%s",
     "about to compare": "LOCK TABLE",
     "about to forget": f'DELETE FROM "{CHANGES}" WHERE id = ANY',
     "about to write": f'INSERT INTO "{TABLE}"',

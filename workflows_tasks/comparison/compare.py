@@ -151,14 +151,14 @@ def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows
     expected, differs = _expected(among, part, of_uid)
     return compose(
         """
-        WITH truth AS MATERIALIZED (SELECT * FROM {truth} WHERE {of_uid}),
-        present AS MATERIALIZED (SELECT * FROM {table} AS stored WHERE {of_stored} AND {of_uid}),
-        difference AS MATERIALIZED (
+        WITH _truth AS MATERIALIZED (SELECT * FROM {truth} WHERE {of_uid}),
+        _present AS MATERIALIZED (SELECT * FROM {table} AS stored WHERE {of_stored} AND {of_uid}),
+        _difference AS MATERIALIZED (
             SELECT coalesce(stored.workspace_id, truth.workspace) AS workspace, coalesce(stored.uid, truth.uid) AS uid,
                    coalesce(stored.published_run_id, truth.workflow) AS workflow,
                    stored.last_used_at AS stored_used_at, stored.last_run_id AS stored_run, truth.used_at, truth.run,
                    {differs} AS differs
-            FROM truth FULL JOIN present AS stored
+            FROM _truth AS truth FULL JOIN _present AS stored
               ON stored.workspace_id = truth.workspace AND stored.uid = truth.uid
              AND stored.published_run_id = truth.workflow
             {expected}
@@ -167,7 +167,7 @@ def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows
                CASE WHEN NOT differs THEN '{agrees}'
                     WHEN {by_change} THEN '{waiting}' WHEN {of_unfilled} THEN '{unfilled}'
                     WHEN {by_refused} THEN '{refused}' ELSE '{drift}' END
-        FROM difference WHERE {shown}
+        FROM _difference AS difference WHERE {shown}
         ORDER BY difference.workspace, uid, coalesce(used_at, stored_used_at) DESC
         """,
         truth=newest_per_key(parts.live, of_live), of_stored=of_stored, of_uid=of_uid,

@@ -38,7 +38,7 @@ class Change(NamedTuple):
     run: str
     ids: list[str]
     ages_s: list[float]
-    """How long ago each was written."""
+    """How long before the slice began each was written."""
     was_refused: bool
     """A change of this run is in quarantine."""
 
@@ -67,21 +67,21 @@ class Scope(NamedTuple):
 
 
 _PICKED: Final = """
-spaces(workspace) AS (
+_spaces(workspace) AS (
     (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace IS NOT NULL
      ORDER BY workspace LIMIT 1)
     UNION ALL
     SELECT (SELECT workspace FROM {log} WHERE shard = {shard} AND shards = {shards}
             AND workspace > spaces.workspace ORDER BY workspace LIMIT 1)
-    FROM spaces WHERE spaces.workspace IS NOT NULL
-), oldest AS (
-    SELECT spaces.workspace, first.at FROM spaces CROSS JOIN LATERAL (
+    FROM _spaces AS spaces WHERE spaces.workspace IS NOT NULL
+), _oldest AS (
+    SELECT spaces.workspace, first.at FROM _spaces AS spaces CROSS JOIN LATERAL (
         SELECT at FROM {log} WHERE shard = {shard} AND shards = {shards} AND workspace = spaces.workspace
           AND run IS NOT NULL AND {takeable} ORDER BY at LIMIT 1
     ) AS first
     WHERE spaces.workspace IS NOT NULL ORDER BY first.at LIMIT {most}
-), waiting AS MATERIALIZED (
-    (SELECT each.* FROM (SELECT * FROM oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
+), _waiting AS MATERIALIZED (
+    (SELECT each.* FROM (SELECT * FROM _oldest ORDER BY at) AS oldest CROSS JOIN LATERAL (
         SELECT workspace, run, id, at, ctid AS place FROM {log}
         WHERE shard = {shard} AND shards = {shards} AND workspace = oldest.workspace AND run IS NOT NULL
           AND {takeable} ORDER BY at LIMIT {of_workspace}
@@ -90,24 +90,26 @@ spaces(workspace) AS (
     (SELECT workspace, run, id, at, ctid FROM {log}
      WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
      ORDER BY at LIMIT {of_workspace})
-), quarantined AS MATERIALIZED (
+), _quarantined AS MATERIALIZED (
     SELECT workspace, run, id, at, ctid AS place, {takeable} AS is_waiting FROM {log}
     WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
-), picked AS MATERIALIZED (
-    SELECT * FROM waiting
+), _picked AS MATERIALIZED (
+    SELECT * FROM _waiting
     UNION ALL
-    SELECT workspace, run, id, at, place FROM quarantined
-    WHERE NOT is_waiting AND run IN (SELECT run FROM waiting)
+    SELECT workspace, run, id, at, place FROM _quarantined
+    WHERE NOT is_waiting AND run IN (SELECT run FROM _waiting)
 )"""
 
 
 def picked(shard: int) -> Sql:
-    """The changes of runs that a slice takes, as expressions of a WITH RECURSIVE. The last one is ``picked(workspace,
+    """The changes of runs that a slice takes, as expressions of a WITH RECURSIVE. The last one is ``_picked(workspace,
     run, id, at, place)``.
 
     They are a bounded number of each workspace. Workspaces that wait longest come first. The loop walks from workspace
     to workspace in the index, so a million changes of one cost no more than one change of each of the others. A change
     in quarantine comes along with a later change of its run.
+
+    Names of a WITH that hosts' tables are read beneath begin with ``_``: a table of that name would be hidden.
     """
     return compose(_PICKED, shard=shard, takeable=TAKEABLE, most=MOST_TAKEN, of_workspace=MOST_OF_WORKSPACE)
 
@@ -116,9 +118,9 @@ def picked(shard: int) -> Sql:
 def in_index_order() -> Iterator[None]:
     """Statements with ``picked`` run inside this. Statistics may be from before a flood, and then the planner would
     read all of the flood to find the oldest changes."""
-    execute(Sql("SET LOCAL enable_bitmapscan = off"))
+    execute(Sql("SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true)"))
     yield
-    execute(Sql("SET LOCAL enable_bitmapscan = on"))
+    execute(Sql("SELECT set_config('enable_bitmapscan', 'on', true), set_config('enable_seqscan', 'on', true)"))
 
 
 def take_runs(shard: int) -> list[Change]:
@@ -126,9 +128,9 @@ def take_runs(shard: int) -> list[Change]:
     statement = compose(
         """WITH RECURSIVE {picked}
         SELECT workspace, run, array_agg(id::text),
-               array_agg(extract(epoch FROM statement_timestamp() - at)::float8),
-               run IN (SELECT run FROM quarantined)
-        FROM picked GROUP BY workspace, run""",
+               array_agg(extract(epoch FROM now() - at)::float8),
+               run IN (SELECT run FROM _quarantined)
+        FROM _picked GROUP BY workspace, run""",
         picked=picked(shard),
     )
     with in_index_order():

@@ -1,4 +1,4 @@
-"""Decide what becomes of each row that changed runs concern. Nearly always rows only advance, by one statement.
+"""What becomes of each row that changed runs concern. Nearly always rows only advance: one statement does all of it.
 
 A row is looked at only if it names one of these runs, or if one of them has its key. If any other row's run changed,
 that run's own change is still in the log.
@@ -24,19 +24,19 @@ SEARCH_S: Final = 0.5
 """Seconds after which a slice begins no further search."""
 
 _OF_RUNS: Final = """
-WITH RECURSIVE {first}not_true AS MATERIALIZED (
+WITH RECURSIVE {first}_not_true AS MATERIALIZED (
     SELECT * FROM {table} AS stored WHERE last_run_id = ANY({runs}) AND {stored_in_shard} AND {not_true}
-), newest AS MATERIALIZED (
+), _newest AS MATERIALIZED (
     SELECT * FROM {newest}
 ), {rest}
 """
 
 
 def _of_runs(shard: int, runs: Sql, rest: Sql, first: Sql | str = "") -> Sql:
-    """A statement about these runs. ``newest`` has the newest of each key that they have now.
+    """A statement about these runs. ``_newest`` has the newest of each key that they have now.
 
-    ``not_true`` has the rows to recompute: they name one of these runs, which is gone, does not count, has another key,
-    or is older than the row says.
+    ``_not_true`` has the rows to recompute: they name one of these runs, which is gone, does not count, has another
+    key, or is older than the row says.
     """
     of_runs = compose("live.run = ANY({runs}) AND {in_shard}", runs=runs, in_shard=in_shard("live.workspace", shard))
     return compose(
@@ -53,15 +53,15 @@ class Advanced(NamedTuple):
     """It did nothing, because a row must be recomputed."""
     rows: int
     ages_s: list[float]
-    """How long ago each change that it forgot was written."""
+    """How long before the slice began each change was written that it forgot."""
 
 
-_ADVANCED: Final = """written AS ({upsert}), forgotten AS (
-    DELETE FROM {log} WHERE ctid = ANY(ARRAY(SELECT place FROM picked)) AND NOT EXISTS (SELECT FROM not_true)
-    RETURNING extract(epoch FROM statement_timestamp() - at)::float8 AS age_s
+_ADVANCED: Final = """_written AS ({upsert}), _forgotten AS (
+    DELETE FROM {log} WHERE ctid = ANY(ARRAY(SELECT place FROM _picked)) AND NOT EXISTS (SELECT FROM _not_true)
+    RETURNING extract(epoch FROM now() - at)::float8 AS age_s
 )
-SELECT EXISTS (SELECT FROM not_true), (SELECT count(*) FROM written),
-       coalesce((SELECT array_agg(age_s) FROM forgotten), '{{}}')"""
+SELECT EXISTS (SELECT FROM _not_true), (SELECT count(*) FROM _written),
+       coalesce((SELECT array_agg(age_s) FROM _forgotten), '{{}}')"""
 
 
 def advance(shard: int) -> Advanced:
@@ -71,11 +71,11 @@ def advance(shard: int) -> Advanced:
     nothing is written here, because both kinds must be written in one key order.
     """
     given = Sql(
-        "SELECT workspace, uid, workflow, used_at, run FROM newest "
-        "WHERE NOT EXISTS (SELECT FROM not_true) ORDER BY workspace, uid, workflow"
+        "SELECT workspace, uid, workflow, used_at, run FROM _newest "
+        "WHERE NOT EXISTS (SELECT FROM _not_true) ORDER BY workspace, uid, workflow"
     )
     # An array made by a query: the planner takes it for a few runs, and looks each up by its key.
-    runs = compose("(SELECT array_agg(DISTINCT run) FROM picked)::{run_type}[]")
+    runs = compose("(SELECT array_agg(DISTINCT run) FROM _picked)::{run_type}[]")
     statement = _of_runs(
         shard, runs, compose(_ADVANCED, upsert=writer.upsert(given)), first=changes.picked(shard) + ", "
     )
@@ -103,16 +103,16 @@ def decide(shard: int, runs: Sequence[str]) -> tuple[list[Write], list[Key]]:
     return writes, unfinished
 
 
-_CONCERNED: Final = """concerned AS (
+_CONCERNED: Final = """_concerned AS (
     SELECT workspace, uid, workflow, used_at, run, NULL::bigint AS row, NULL::timestamptz AS was_used_at,
            NULL::{run_type} AS was_run
-    FROM newest
-    WHERE (workspace, uid, workflow) NOT IN (SELECT workspace_id, uid, published_run_id FROM not_true)
+    FROM _newest
+    WHERE (workspace, uid, workflow) NOT IN (SELECT workspace_id, uid, published_run_id FROM _not_true)
     UNION ALL
-    SELECT workspace_id, uid, published_run_id, NULL, NULL, id, last_used_at, last_run_id FROM not_true
+    SELECT workspace_id, uid, published_run_id, NULL, NULL, id, last_used_at, last_run_id FROM _not_true
 )
 SELECT {workspace}, uid, {workflow}, used_at::text, {run}, row, was_used_at::text, {was_run}
-FROM concerned ORDER BY concerned.workspace, concerned.uid, concerned.workflow"""
+FROM _concerned AS concerned ORDER BY concerned.workspace, concerned.uid, concerned.workflow"""
 
 
 def _concerned(shard: int, runs: Sequence[str]) -> Sql:

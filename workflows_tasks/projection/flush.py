@@ -117,13 +117,13 @@ def has_changes(shard: int) -> bool:
 
 
 def _flush_runs(shard: int, total: Flushed, until_s: float) -> bool:
-    """One slice of changes of runs; True if it flushed any."""
+    """One slice of changes of runs; True if there may be more."""
     try:
         with slices.hold(shard) as current:
             must_recompute, written, ages_s = decisions.advance(shard)
             if must_recompute:
                 written = _recompute(current, changes.take_runs(shard))
-            elif ages_s:
+            elif ages_s or written:
                 current.finish(ages_s, {"rows_advanced": written})
     except DB_ERRORS as error:
         if not transactions.is_refusal(error):
@@ -207,7 +207,8 @@ def _isolate(shard: int, total: Flushed, until_s: float) -> bool:
         django.db.DatabaseError: nothing has passed when the time is over, or ``HOPELESS`` changes were refused. Then
             the error is the shard's.
     """
-    pending = changes.take_runs(shard)
+    with slices.hold(shard):
+        pending = changes.take_runs(shard)
     parts = deque(_by_workspace(pending))
     refused: list[tuple[Change, BaseException]] = []
     has_passed = len(pending) == 1 and total.changes > 0  # then the database took others

@@ -204,6 +204,11 @@ def not_true(among: Sql | str = "true") -> Sql:
     )  # fmt: skip
 
 
+def has_grain_of(uid: str) -> bool:
+    """Whether rows of this ``uid`` are stored."""
+    return (conf.USER if uid else conf.WORKSPACE) in fragments().grains
+
+
 def of_grain(uid: str) -> str:
     """Condition on a ``uid``: it is of a grain that is stored."""
     grains = fragments().grains

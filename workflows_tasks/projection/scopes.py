@@ -218,12 +218,12 @@ def _next_workspaces(shard: int, scope: Scope) -> list[Scope]:
     begin = None if scope.low is None else value(scope.low) + f"::{fragments().workspace_type}"
     statement = compose(
         """
-        WITH RECURSIVE spaces(workspace, number) AS (
+        WITH RECURSIVE _spaces(workspace, number) AS (
             SELECT {first}, 1
             UNION ALL
-            SELECT {next}, number + 1 FROM spaces WHERE workspace IS NOT NULL AND number < {most}
+            SELECT {next}, number + 1 FROM _spaces AS spaces WHERE workspace IS NOT NULL AND number < {most}
         )
-        SELECT {text}, {of_shard} FROM spaces WHERE workspace IS NOT NULL ORDER BY number
+        SELECT {text}, {of_shard} FROM _spaces WHERE workspace IS NOT NULL ORDER BY number
         """,
         first=_workspace_after(begin), next=_workspace_after("spaces.workspace"), most=WORKSPACES_AT_ONCE,
         text=text_of("workspace"), of_shard=in_shard("workspace", shard),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from workflows_tasks.keys import text_of
-from workflows_tasks.projection.fragments import compose, fragments, keyed
+from workflows_tasks.projection.fragments import compose, fragments, has_grain_of, keyed
 from workflows_tasks.sql import Sql, join, rows, value
 from workflows_tasks.sql import keys as array
 
@@ -60,13 +60,14 @@ def newest(keys: Sequence[Key], *, until_s: float) -> dict[Key, Newest]:
     Returns:
         the newest run of each key that was searched.
     """
-    sizes = _sizes(keys)
-    done: dict[Key, Newest] = {}
-    for part, is_pass in _parts(keys, sizes):
-        if done and time.monotonic() >= until_s:
+    searched: dict[Key, Newest] = {}
+    stored = [key for key in keys if has_grain_of(key.uid)]
+    for part, is_pass in _parts(stored, _sizes(stored)) if stored else ():
+        if searched and time.monotonic() >= until_s:
             break
-        done |= _pass_over(part) if is_pass else _walk(part)
-    return done
+        searched |= _pass_over(part) if is_pass else _walk(part)
+    # Nothing is left for a row of a grain that is not stored any more.
+    return searched | {key: NONE_LEFT for key in keys if not has_grain_of(key.uid)}
 
 
 def _parts(keys: Sequence[Key], sizes: dict[str, int | None]) -> Iterator[tuple[list[Key], bool]]:

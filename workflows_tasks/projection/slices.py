@@ -43,10 +43,10 @@ class Slice:
             self.counters[name] = self.counters.get(name, 0) + number
 
     def finish(self, ages_s: Sequence[float], counts: Mapping[str, int]) -> None:
-        """Count what was done in the shard's row.
+        """Write into the shard's row what was done.
 
         Args:
-            ages_s: how long ago, when they were taken, the changes were written that the slice has forgotten.
+            ages_s: how long before the slice began each change was written that it has forgotten.
         """
         took_s = time.monotonic() - self.started_s
         self.done = len(ages_s)

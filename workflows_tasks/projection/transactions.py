@@ -82,9 +82,10 @@ def limits(*, statement_s: float, lock_s: float, idle_s: float) -> dict[str, str
 
 
 def flush_limits() -> dict[str, str]:
-    """Limits of a slice, as parts of the time that a flush has."""
+    """Limits of a slice, as parts of the time that a flush has; and memory for a hash of all its keys, or PostgreSQL
+    would compare each run with each key."""
     whole_s = conf.settings().flush_time_limit_s
-    return limits(statement_s=whole_s / 2, lock_s=whole_s / 8, idle_s=whole_s / 2)
+    return limits(statement_s=whole_s / 2, lock_s=whole_s / 8, idle_s=whole_s / 2) | {"work_mem": "16MB"}
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -169,9 +169,9 @@ def fill(among: Range) -> int:
 def advance(newest: Sql) -> int:
     """Advance rows to the newest runs of their keys, by one statement, in key order; returns rows written.
 
-    Rows that need no write are not even locked, so that looking at the same runs again costs little. Each is the first
-    of its user from its workflow on: the planner would find an exact key by the index of pages, too, which lacks the
-    workflow, and would read all rows of a user for each.
+    Rows that need no write are not even locked, so looking at the same runs again costs little. Each row is searched as
+    the first of its user from its workflow on. By its exact key, the planner may search it in the index of pages, which
+    lacks the workflow, and then reads all rows of the user.
 
     Args:
         newest: as ``newest_per_key`` makes it.
@@ -180,8 +180,8 @@ def advance(newest: Sql) -> int:
         """SELECT newest.workspace, newest.uid, newest.workflow, newest.used_at, newest.run
         FROM {newest} LEFT JOIN LATERAL (
             SELECT stored.published_run_id AS workflow, stored.last_used_at, stored.last_run_id FROM {table} AS stored
-            WHERE stored.workspace_id = newest.workspace AND stored.uid = newest.uid
-              AND stored.published_run_id >= newest.workflow
+            WHERE stored.workspace_id = newest.workspace::{workspace_type} AND stored.uid = newest.uid
+              AND stored.published_run_id >= newest.workflow::{workflow_type}
             ORDER BY stored.published_run_id LIMIT 1
         ) AS present ON present.workflow = newest.workflow
         WHERE present.workflow IS NULL OR (newest.used_at, newest.run) > (present.last_used_at, present.last_run_id)

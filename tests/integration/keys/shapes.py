@@ -167,6 +167,8 @@ class Shape:
     """The same, and the runs that are shown and those that are not are in two partitions."""
     table: str = "{}"
     """Of ``db_table``; ``{}`` is the model's name."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """``db_table`` of models that have another."""
     database: str = ""
     """Options of ``CREATE DATABASE``."""
     prepare: tuple[str, ...] = ()
@@ -222,7 +224,7 @@ def source(shape: Shape) -> str:
 
     def meta(name: str) -> str:
         managed = "        managed = False\n" if shape.is_unmanaged or shape.is_partitioned else ""
-        return f"    class Meta:\n        db_table = {shape.table.format(name)!r}\n{managed}"
+        return f"    class Meta:\n        db_table = {shape.tables.get(name, shape.table.format(name))!r}\n{managed}"
 
     def target(name: str) -> str:
         return f"{name}Proxy" if shape.is_proxied else name

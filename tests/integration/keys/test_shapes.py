@@ -39,6 +39,12 @@ SHAPES = {
     "names that must be quoted, and another schema": Shape(
         table='legacy"."Odd. {}', prepare=("CREATE SCHEMA legacy",), hops=2
     ),
+    "tables named as parts of our statements": Shape(
+        tables={"Run": "newest", "Workspace": "spaces", "Hop1": "not_true"}, filter="of the workspace"
+    ),
+    "tables named as other parts of them": Shape(
+        tables={"Run": "page", "Workspace": "truth", "Hop1": "picked"}, filter="of the workspace"
+    ),
     "server-side binding, prepared at once": Shape(
         options={"server_side_binding": True, "prepare_threshold": 1}, user="text", filter="or and not"
     ),

@@ -13,6 +13,7 @@ from workflows_tasks import conf, recent_workflows
 from workflows_tasks.capture import installation, record
 from workflows_tasks.comparison.compare import compare
 from workflows_tasks.errors import GrainNotStored
+from workflows_tasks.projection import searches
 from workflows_tasks.projection.ranges import EVERYWHERE
 from workflows_tasks.tick import tick
 
@@ -48,11 +49,20 @@ def test_one_grain_alone(live: Host, made: tuple[Any, Any], configure: Configure
     assert set(stored()) == of_grain(live, grain)
 
 
+@pytest.mark.parametrize("pass_runs", [5_000, 0], ids=["a pass", "walks"])
 @pytest.mark.parametrize("grain", conf.GRAINS)
 def test_a_grain_is_taken_away_and_comes_back(
-    live: Host, made: tuple[Any, Any], configure: Configure, grain: str
+    live: Host,
+    made: tuple[Any, Any],
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    grain: str,
+    pass_runs: int,
 ) -> None:
-    """``triggers --install`` asks for a look at everything; the tick begins it, and flushes do it."""
+    """``triggers --install`` asks for a look at everything; the tick begins it, and flushes do it. Rows of a grain that
+    is gone go, however those of a large workspace would be searched."""
+    monkeypatch.setattr(searches, "PASS_RUNS", pass_runs)
+    monkeypatch.setattr(searches, "RUNS_A_KEY", 0)
     both = conf.settings().grains
     installation.install()
     flush_all()
