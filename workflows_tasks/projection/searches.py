@@ -2,7 +2,7 @@
 
 There are two ways. A *pass* reads all runs of a workspace once, and serves any number of keys. A *walk* serves one key.
 It goes down the runs of the key's workspace or user from the newest, and nearly always ends soon. A walk costs 3 to 13
-ms, at worst 75; a pass costs about 1.5 µs a run. So the more keys a workspace has, the more runs a pass may read.
+ms, at worst 75; a pass costs 1.5 to 4 µs a run. So the more keys a workspace has, the more runs a pass may read.
 """
 
 from __future__ import annotations
