@@ -31,6 +31,14 @@ def query(statement: str, params: Sequence[Any] | None = None) -> list[Any]:
         return list(cursor.fetchall())
 
 
+def counted(columns: str, table: str) -> tuple[int, ...]:
+    """What the server has counted of a table until now: columns of ``pg_stat_user_tables``."""
+    query("SELECT pg_stat_force_next_flush()")
+    execute("SELECT 1")
+    (counts,) = query(f"SELECT {columns} FROM pg_stat_user_tables WHERE relname = %s", [table])
+    return tuple(map(int, counts))
+
+
 @contextmanager
 def session() -> Iterator[Any]:
     """A cursor of a connection of its own, in autocommit."""

@@ -214,17 +214,31 @@ def _explained(kind: str) -> Sql:
 
     The change names the row's run or the newest run, or it is a scope that names one of them. Its workspace is this
     one, or unknown.
+
+    Changes of a workspace's runs are looked up in a hash: otherwise each difference would read all of a flood. Of other
+    changes there are few.
     """
     workspace = text_of("difference.workspace")
     of_run = [text_of(f"difference.{run}") for run in ("stored_run", "run")]
+    named = compose(
+        """(SELECT change.workspace, change.run FROM {log} AS change
+            WHERE {kind} AND change.run IS NOT NULL AND change.shard = {shard}
+              AND change.workspace = ANY(ARRAY(
+                SELECT DISTINCT {workspace} FROM _difference AS difference WHERE differs
+              )))""",
+        kind=kind, shard=shard_sql("change.workspace", "change.shards"), workspace=workspace,
+    )  # fmt: skip
     return compose(
-        """EXISTS (
-            SELECT FROM {log} AS change
-            WHERE {kind} AND change.shard = {shard} AND (change.workspace IS NULL OR change.workspace = {workspace})
-              AND CASE WHEN change.run IS NOT NULL THEN change.run IN ({stored_run}, {run})
-                       ELSE {scope_of_stored} OR {scope_of_true} END
+        """(
+            (({workspace}, {stored_run}) IN {named}) IS TRUE OR (({workspace}, {run}) IN {named}) IS TRUE OR EXISTS (
+                SELECT FROM {log} AS change
+                WHERE {kind} AND (change.run IS NULL OR change.workspace IS NULL) AND change.shard = {shard}
+                  AND (change.workspace IS NULL OR change.workspace = {workspace})
+                  AND CASE WHEN change.run IS NOT NULL THEN change.run IN ({stored_run}, {run})
+                           ELSE {scope_of_stored} OR {scope_of_true} END
+            )
         )""",
-        kind=kind, shard=shard_sql(workspace, "change.shards"), workspace=workspace,
+        kind=kind, named=named, shard=shard_sql(workspace, "change.shards"), workspace=workspace,
         stored_run=of_run[0], run=of_run[1], scope_of_stored=scopes.names_run("difference.stored_run"),
         scope_of_true=scopes.names_run("difference.run"),
     )  # fmt: skip

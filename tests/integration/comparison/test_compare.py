@@ -12,6 +12,7 @@ from tests.conftest import Configure
 from tests.hosts.adapter import moment
 from tests.integration.comparison.corruptions import CORRUPTIONS, ThreeWorkspaces, lose_changes
 from tests.oracle import assert_exact, flush_all
+from tests.sessions import counted, execute
 from tests.threads import beside, until_waiting
 from workflows_tasks import conf, history
 from workflows_tasks.comparison import compare as comparing
@@ -72,6 +73,20 @@ def test_a_change_of_another_run_or_workspace_explains_nothing(three: ThreeWorks
     assert {each.workspace for each in compare(EVERYWHERE) if each.state == DRIFT} == {
         history.workspace_text(three.workspace)
     }
+
+
+def test_a_flood_is_not_read_for_each_difference(three: ThreeWorkspaces) -> None:
+    host = three.host
+    host.make_runs(
+        200, workspaces=[three.workspace], workflows=[host.make_workflow() for _ in range(100)], users=[three.user]
+    )
+    execute(f"ANALYZE {CHANGES}")
+    read = "seq_tup_read + idx_tup_fetch"
+    (before,) = counted(read, CHANGES)
+    differences = compare(EVERYWHERE)
+    (after,) = counted(read, CHANGES)
+    assert [each.state for each in differences] == [WAITING] * 200
+    assert after - before < 200 * 20
 
 
 def test_what_only_a_quarantined_change_explains_is_refused(three: ThreeWorkspaces) -> None:

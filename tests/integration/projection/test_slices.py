@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.hosts.adapter import Host, moment
 from tests.integration.projection.neighbours import Neighbours
 from tests.oracle import assert_exact, flush_all, stored
-from tests.sessions import execute, query
+from tests.sessions import counted, execute, query
 from workflows_tasks import history
 from workflows_tasks.models import CHANGES, Shard, WorkspaceRecentWorkflow
 from workflows_tasks.projection import backlog, changes, decisions, searches
@@ -139,14 +139,14 @@ def test_rows_are_found_by_their_whole_key(live: Host, near: Neighbours) -> None
     )
     execute(f"ANALYZE {TABLE}")
     live.run_model._base_manager.update(**{live.used_at_field: moment(1_000)})
-    (before,) = of_table("idx_tup_fetch")
+    (before,) = counted("idx_tup_fetch", TABLE)
     assert one_slice(near).changes == 400
-    (after,) = of_table("idx_tup_fetch")
+    (after,) = counted("idx_tup_fetch", TABLE)
     assert 400 <= after - before < 400 * 10
     key = history.workspace_text(near.workspaces[0])
     changes.log_scopes(near.shard, [Scope((), None, live.workspace_field, (key,), None, None)])
     flush(near.shard)
-    assert 400 <= of_table("idx_tup_fetch")[0] - after < 400 * 10
+    assert 400 <= counted("idx_tup_fetch", TABLE)[0] - after < 400 * 10
     execute(f"DELETE FROM {TABLE} WHERE last_run_id < 0")
     flush_all()
     assert_exact(live)
@@ -221,15 +221,7 @@ def test_saving_a_run_again_updates_its_rows_in_place(live: Host, near: Neighbou
 
 def updates() -> tuple[int, ...]:
     """Updates of rows of the table, and how many of them were HOT."""
-    return of_table("n_tup_upd, n_tup_hot_upd")
-
-
-def of_table(columns: str) -> tuple[int, ...]:
-    """What the server has counted of the table until now."""
-    query("SELECT pg_stat_force_next_flush()")
-    execute("SELECT 1")
-    (counts,) = query(f"SELECT {columns} FROM pg_stat_user_tables WHERE relname = %s", [TABLE])
-    return tuple(map(int, counts))
+    return counted("n_tup_upd, n_tup_hot_upd", TABLE)
 
 
 def test_counters_are_of_the_flushs_own_transaction(live: Host, near: Neighbours) -> None:
