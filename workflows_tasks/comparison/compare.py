@@ -162,7 +162,8 @@ def _statement(among: Range, uid: str | None, part: tuple[int, int], *, all_rows
               ON stored.workspace_id = truth.workspace AND stored.uid = truth.uid
              AND stored.published_run_id = truth.workflow
             {expected}
-        )
+        ),
+        _others AS MATERIALIZED (SELECT * FROM {log} WHERE run IS NULL OR workspace IS NULL)
         SELECT {workspace}, uid, {workflow}, stored_used_at::text, {stored_run}, used_at::text, {run},
                CASE WHEN NOT differs THEN '{agrees}'
                     WHEN {by_change} THEN '{waiting}' WHEN {of_unfilled} THEN '{unfilled}'
@@ -191,7 +192,8 @@ def _expected(among: Range, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sq
         return Sql(""), Sql(differs)
     where = among.where("live.workspace", "live.run") + _of_part("live.workflow", part)
     expected = compose(
-        """LEFT JOIN (SELECT * FROM {newest} WHERE {of_uid}) AS expected
+        # No nested loop can be a full join, whatever the planner expects. Its keys are all among the truth's.
+        """FULL JOIN (SELECT * FROM {newest} WHERE {of_uid}) AS expected
           ON (expected.workspace, expected.uid, expected.workflow) = (truth.workspace, truth.uid, truth.workflow)""",
         newest=newest_per_key(parts.history, where), of_uid=of_uid,
     )  # fmt: skip
@@ -223,16 +225,16 @@ def _explained(kind: str) -> Sql:
     named = compose(
         """(SELECT change.workspace, change.run FROM {log} AS change
             WHERE {kind} AND change.run IS NOT NULL AND change.shard = {shard}
-              AND change.workspace = ANY(ARRAY(
-                SELECT DISTINCT {workspace} FROM _difference AS difference WHERE differs
-              )))""",
+              AND (change.workspace IN (
+                SELECT {workspace} FROM _difference AS difference WHERE differs
+              )) IS TRUE)""",
         kind=kind, shard=shard_sql("change.workspace", "change.shards"), workspace=workspace,
     )  # fmt: skip
     return compose(
         """(
             (({workspace}, {stored_run}) IN {named}) IS TRUE OR (({workspace}, {run}) IN {named}) IS TRUE OR EXISTS (
-                SELECT FROM {log} AS change
-                WHERE {kind} AND (change.run IS NULL OR change.workspace IS NULL) AND change.shard = {shard}
+                SELECT FROM _others AS change
+                WHERE {kind} AND change.shard = {shard}
                   AND (change.workspace IS NULL OR change.workspace = {workspace})
                   AND CASE WHEN change.run IS NOT NULL THEN change.run IN ({stored_run}, {run})
                            ELSE {scope_of_stored} OR {scope_of_true} END

@@ -89,7 +89,7 @@ _spaces(workspace) AS (
     UNION ALL
     (SELECT workspace, run, id, at, ctid FROM {log}
      WHERE shard = {shard} AND shards = {shards} AND workspace IS NULL AND run IS NOT NULL AND {takeable}
-     ORDER BY at LIMIT {of_workspace})
+     ORDER BY workspace, at LIMIT {of_workspace})
 ), _quarantined AS MATERIALIZED (
     SELECT workspace, run, id, at, ctid AS place, {takeable} AS is_waiting FROM {log}
     WHERE shard = {shard} AND shards = {shards} AND run IS NOT NULL AND error IS NOT NULL
@@ -256,10 +256,13 @@ def log_everything() -> None:
 
 
 def deal_again() -> int:
-    """Give changes that were written for another number of shards to the shards there are now; returns how many.
+    """Give changes that were written for another number of shards to the shards there are now: at most ``MOST_TAKEN``.
 
     One statement deletes and inserts, so two processes that do this at once share the work. An old trigger that meant
     every shard wrote one copy for each. Each copy now goes to every shard: more than needed, never less.
+
+    Returns:
+        how many were written; 0 if there is none left.
 
     Only a process with the agreed number may call it, or two numbers would deal the same changes back and forth.
 
@@ -267,13 +270,20 @@ def deal_again() -> int:
     """
     shards = conf.settings().shards
     statement = compose(
-        """WITH dealt AS (DELETE FROM {log} WHERE shards <> {shards} RETURNING *)
+        """WITH dealt AS (
+            DELETE FROM {log} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {log} WHERE shards <> {shards} LIMIT {most}))
+            RETURNING *
+        )
         INSERT INTO {log} (shard, shards, workspace, run, lookup, key, low, high, at, error, tries, retry_at)
         SELECT DISTINCT part.shard, {shards}, dealt.workspace, dealt.run, dealt.lookup, dealt.key, dealt.low,
             dealt.high, dealt.at, dealt.error, dealt.tries, dealt.retry_at
-        FROM dealt CROSS JOIN generate_series(0, {last}) AS part(shard)
-        WHERE dealt.workspace IS NULL OR part.shard = {shard}""",
+        FROM dealt CROSS JOIN LATERAL (
+            SELECT {shard} WHERE dealt.workspace IS NOT NULL
+            UNION ALL
+            SELECT generate_series(0, {last}) WHERE dealt.workspace IS NULL
+        ) AS part(shard)""",
         shards=shards,
+        most=MOST_TAKEN,
         last=shards - 1,
         shard=shard_sql("dealt.workspace", shards),
     )

@@ -90,7 +90,8 @@ def flush_all(progress: Callable[[int], None] = lambda _: None, waits: Callable[
     """
     total = Flushed()
     check_shards(installation().shards)
-    changes.deal_again()
+    while changes.deal_again():
+        pass
     ((now,),) = rows(Sql("SELECT clock_timestamp()::text"))
     waiting = list(range(conf.settings().shards))
     while waiting:
@@ -102,7 +103,8 @@ def flush_all(progress: Callable[[int], None] = lambda _: None, waits: Callable[
             total.rows += done.rows
             total.is_busy = total.is_busy or done.is_busy
             is_cut_short = is_cut_short or done.is_busy or done.more
-        changes.deal_again()
+        while changes.deal_again():
+            pass
         # What a scope was replaced by is younger than the scope, and may not be flushed yet.
         waiting = backlog.shards_pending(before=None if is_cut_short else now)
         if waiting and total.changes == before:

@@ -179,12 +179,15 @@ def _named(shard: int, scope: Scope) -> Sql:
 def _size(shard: int, scope: Scope) -> int:
     """Runs of a scope, or the runs that its rows name if these are more. Counting runs stops just past ``MOST_RUNS``.
 
-    Not rows: two may name one run, and a scope of few runs cannot be cut, however many rows it has.
+    Not rows: two may name one run, and a scope of few runs cannot be cut, however many rows it has. Runs of other
+    shards count too, or a shard that has none of a million would read them all.
     """
     most = MOST_RUNS + 1
     sizes = [
-        compose("SELECT count(*) AS size FROM (SELECT FROM {matched} LIMIT {most}) AS counted",
-                matched=_matched(shard, scope), most=most),
+        compose("SELECT count(*) AS size FROM (SELECT FROM {matched} WHERE {where} LIMIT {most}) AS counted",
+                matched=matching(scope.lookup, _keys(scope)), most=most,
+                where=_in_range("matched.run", scope) if scope.workspace is None and not _of_workspace(scope)
+                else _in_workspace("matched.workspace", shard, scope) + " AND " + _in_range("matched.run", scope)),
     ]  # fmt: skip
     if _of_workspace(scope):
         sizes.append(

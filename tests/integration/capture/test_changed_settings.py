@@ -17,8 +17,10 @@ from workflows_tasks import conf, tasks
 from workflows_tasks.capture import installation, record
 from workflows_tasks.errors import WrongShards
 from workflows_tasks.history import EVERYWHERE, compare
+from workflows_tasks.keys import shard_of
 from workflows_tasks.models import CHANGES, Shard
 from workflows_tasks.monitoring import health
+from workflows_tasks.projection import changes
 from workflows_tasks.projection.flush import flush
 from workflows_tasks.projection.flush import flush_all as flush_everything
 from workflows_tasks.tick import tick
@@ -48,6 +50,22 @@ def test_another_number_of_shards(deployed: Sample, configure: Configure) -> Non
     execute(f"DELETE FROM bots_savedrun WHERE id = {sample.newest.pk}")
     assert not installation.install()
     sample.check()
+
+
+def test_what_waits_is_dealt_out_in_parts(
+    deployed: Sample, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look of beat that dealt out all of a flood would run into its limit, each time."""
+    monkeypatch.setattr(changes, "MOST_TAKEN", 2)
+    changes.log_runs((str(workspace), "0") for workspace in range(5))
+    configure(SHARDS=3)
+    assert not installation.install()
+    assert [changes.deal_again() for _ in range(4)] == [2, 2, 1, 0]
+    assert query(f"SELECT workspace, shard FROM {CHANGES} WHERE shards = 3 AND run = '0' ORDER BY workspace") == [
+        (str(workspace), shard_of(str(workspace), 3)) for workspace in range(5)
+    ]
+    deployed.host.save_again(deployed.older)
+    deployed.check()
 
 
 def test_a_worker_and_beat_with_another_number_of_shards_change_nothing(
