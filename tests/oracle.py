@@ -58,7 +58,8 @@ def _counting(runs: Iterable[Truth]) -> Iterable[Truth]:
 
 def flush_all() -> None:
     """Flush in this process until nothing can be taken anywhere. A shard where nothing waits is left alone."""
-    changes.deal_again()
+    while changes.deal_again():
+        pass
     while waiting := [shard.shard for shard in backlog.status() if shard.pending]:
         for shard in waiting:
             flush(shard)

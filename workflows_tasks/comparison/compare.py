@@ -192,7 +192,7 @@ def _expected(among: Range, part: tuple[int, int], of_uid: Sql) -> tuple[Sql, Sq
         return Sql(""), Sql(differs)
     where = among.where("live.workspace", "live.run") + _of_part("live.workflow", part)
     expected = compose(
-        # No nested loop can be a full join, whatever the planner expects. Its keys are all among the truth's.
+        # A full join is never a nested loop, whatever the planner expects. It adds no row: history's runs all count.
         """FULL JOIN (SELECT * FROM {newest} WHERE {of_uid}) AS expected
           ON (expected.workspace, expected.uid, expected.workflow) = (truth.workspace, truth.uid, truth.workflow)""",
         newest=newest_per_key(parts.history, where), of_uid=of_uid,
@@ -217,8 +217,8 @@ def _explained(kind: str) -> Sql:
     The change names the row's run or the newest run, or it is a scope that names one of them. Its workspace is this
     one, or unknown.
 
-    Changes of a workspace's runs are looked up in a hash: otherwise each difference would read all of a flood. Of other
-    changes there are few.
+    Changes of a workspace's runs are looked up in a hash, or each difference would read all of a flood. There are few
+    other changes.
     """
     workspace = text_of("difference.workspace")
     of_run = [text_of(f"difference.{run}") for run in ("stored_run", "run")]

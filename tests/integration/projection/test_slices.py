@@ -130,8 +130,8 @@ def test_a_flood_is_not_read_to_see_where_changes_wait(live: Host, near: Neighbo
         assert rows_read() - before < 100
 
 
-def test_rows_are_found_by_their_whole_key(live: Host, near: Neighbours) -> None:
-    """Not by reading all rows of the user, in a workspace with many workflows, on a host with many workspaces."""
+def test_a_search_for_a_row_does_not_read_all_rows_of_its_user(live: Host, near: Neighbours) -> None:
+    """In a workspace with many workflows, on a host with many workspaces."""
     fill(near, 400, workflows=400)
     execute(
         f"INSERT INTO {TABLE} (workspace_id, uid, published_run_id, last_used_at, last_run_id)"
